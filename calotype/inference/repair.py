@@ -17,7 +17,7 @@ from calotype.inference.damage import CROP, fill_marks, fill_of, find_marks, rea
 from calotype.measures import Measure, figure
 from calotype.models.network import Network
 from calotype.ops.repair.damage import ASKED, UNASKED
-from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, remove_fading
+from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, measure_skin, remove_fading, suited_to_skin
 from calotype.ops.repair.fill import CONTEXT, navier_stokes
 from calotype.ops.repair.texture import ASKED_THRESHOLD, THRESHOLD, measure_texture, remove_texture
 from calotype.picture import Picture
@@ -152,12 +152,16 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     pixels = picture.pixels
     light = light_of(picture.metadata.icc, pixels.shape[2], pixels.dtype)
     fading = measure_fading(pixels, light)
-    if fading.kind == "tinted_black" and _shows_people(picture, models):
-        fading = replace(fading, kind="faded")
-    is_found = is_asked or fading.kind in ("faded", "yellowed")
+    skins = _skins(picture, models, light) if fading.kind in ("tinted_black", "faded", "yellowed") else ()
+    if fading.kind == "tinted_black" and len(skins):
+        fading = replace(fading, kind="faded")  # hair, pupils and clothes are black in nearly every photo of people
+    is_faded = fading.kind in ("faded", "yellowed")
+    fading = suited_to_skin(fading, skins) if is_faded else fading
+    is_found = is_asked or is_faded
     values = {"black": _levels(fading.black), "white": _levels(fading.white)}
     tones = measures.WIDENED if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
-    tint = ASKED_TINTS.get(fading.kind, measures.CAST) if is_asked else TINTS[fading.kind]
+    cast = measures.SKIN_CAST if fading.kept or fading.saturation > 1 else measures.CAST
+    tint = (ASKED_TINTS if is_asked else TINTS).get(fading.kind, cast)
     found = (
         Measure.of("fading", fading.level, LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),
         Measure.of("cast", fading.tint, LIFTED_TINT, is_found, Message(tint, **values)),
@@ -166,15 +170,15 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     return Damage(found, mend if is_found else None)
 
 
-def _shows_people(picture: Picture, models: Models) -> bool:
-    """Hair, pupils and clothes are black somewhere in nearly every photo of people."""
-    return any(face.confidence >= SURE for face in models.found_faces(picture))
+def _skins(picture: Picture, models: Models, light: np.ndarray) -> np.ndarray:
+    """(N, 3) levels, of faces that are sure."""
+    faces = [face for face in models.found_faces(picture) if face.confidence >= SURE]
+    return np.array([measure_skin(picture.pixels, light, face.landmarks) for face in faces]).reshape(-1, 3)
 
 
 SURE = 0.8  # confidence of a face that stands for people
 TONES = {"faded": measures.FADED, "grey": measures.GREY_TONES}
-TINTS = {"faded": measures.CAST, "yellowed": measures.CAST, "unclear": measures.UNCLEAR_CAST}
-TINTS |= {"tinted_black": measures.UNCLEAR_CAST}
+TINTS = {"unclear": measures.UNCLEAR_CAST, "tinted_black": measures.UNCLEAR_CAST}
 TINTS |= {"toned": measures.TONED, "tinted": measures.TINTED, "grey": measures.GREY, "good": measures.NO_CAST}
 ASKED_TINTS = {"toned": measures.KEPT_TINT, "tinted": measures.KEPT_TINT, "grey": measures.GREY}
 

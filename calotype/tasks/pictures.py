@@ -155,7 +155,7 @@ class Restore(Speed, Tiling, Saving):
         words=("none",),
         title="Network for filling",
     )
-    fading: float = option(1.0, "how much of fading and cast is taken out: 0 nothing, 1 all of it", min=0, max=1)
+    fading: float = option(0.8, "how much of fading and cast is taken out: 0 nothing, 1 all of it", min=0, max=1)
     auto_repair: str = option(
         "", "what auto repairs, where a record has it", max_length=100, title="What auto repairs", is_hidden=True
     )

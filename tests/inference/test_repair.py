@@ -12,14 +12,16 @@ from calotype.errors import Message
 from calotype.inference import repair as seam
 from calotype.inference.repair import Damage, at_once, repair
 from calotype.measures import TEMPLATES, TEXTURE, Measure
+from calotype.ops.repair.fading import measure_skin
 from calotype.picture import Picture
 from calotype.record import REPAIRED
 from calotype.settings import Settings
 from calotype.tasks import Note, Restore, chosen_repairs
 from calotype.tasks.pictures import REPAIRS
-from tests.ops.repair.fades import FADES, cast
+from tests.ops.repair.fades import FADES, LIGHT, cast
 from tests.ops.repair.prints import as_uint8, photo, printed
-from tests.ops.repair.scenes import clean
+from tests.ops.repair.scenes import clean, opened
+from tests.pages import ROOT
 
 
 @cache
@@ -104,19 +106,31 @@ def test_a_decision_is_recognized_from_its_text():
 
 def test_a_faded_photo_is_set_right_and_said():
     faded = FADES["cyan lost"](clean()["astronaut"]())
-    result, notes = repaired(faded)
+    result, notes = repaired(faded, fading=1.0)
     assert result.computed == {REPAIRED: {"fading": 40.4}} and len(notes) == 2
     assert notes[0] == "black is 64/30/32 of 255, alike all over the photo: it has faded, and its tones are set right"
-    assert notes[1].endswith("in red, green and blue, alike all over the photo: both are made neutral")
+    assert notes[1].endswith("in red, green and blue, alike all over the photo: both become more neutral")
     half, _ = repaired(faded, fading=0.5)
     difference, whole = (np.abs(each.picture.pixels.astype(float) - faded).mean() for each in (half, result))
     assert 0.45 < difference / whole < 0.55
 
 
+def test_skin_stays_skin_where_a_cast_is_taken_out(models):
+    """Black and white made neutral, the face of the photo that ships would be grey and cold."""
+    faded = opened(ROOT / "examples" / "collins.jpg")
+    result, notes = repaired(faded, models)
+    assert notes[-1].endswith("both become more neutral, with skin kept in its colour")
+    [face] = models.found_faces(result.picture)
+    skin, before = (measure_skin(pixels, LIGHT, face.landmarks) for pixels in (result.picture.pixels, faded))
+    assert skin[0] - skin[2] > 15 and skin[0] > skin[1] > skin[2]
+    white, yellow = (np.percentile(pixels, 98, axis=(0, 1)) for pixels in (result.picture.pixels, faded))
+    assert np.ptp(white) < 0.6 * np.ptp(yellow) and np.ptp(skin) < np.ptp(before)
+
+
 def test_green_shadows_are_a_cast_in_a_photo_of_people_alone(models):
     green = cast((1.0, 1.0, 1.0), (0.003, 0.056, 0.032))
     people, cup = (green(clean()[name]()) for name in ("astronaut", "coffee"))
-    result, notes = repaired(people, models)
+    result, notes = repaired(people, models, fading=1.0)
     assert len(notes) == 2 and list(result.computed[REPAIRED]) == ["fading"]
     dark = clean()["astronaut"]().max(2) < 3
     assert np.ptp(people[dark].mean(0)) > 40 and np.ptp(result.picture.pixels[dark].mean(0)) < 5

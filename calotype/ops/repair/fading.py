@@ -26,10 +26,16 @@ COINCIDENT, ON_AXIS = 14.0, 0.2  # of a print whose paper yellowed alone: see _i
 TINTED_BLACK, NEUTRAL = (25.0, 20.0), (12.0, 235.0)  # range of the channels and level: of black, and of white beside it
 TONED, TINTED = 3.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
 SAME_HUE = 0.9  # length of their sum, of the sum of their lengths
+PAPER = 195.0  # least level of the white of yellowed paper; below, it is a brown motif
 WHITE_TINT = 60.0  # range of the channels of a white; more is a motif's colour
 EXPONENTS = (1 / 3, 0.45, 0.6, 0.8, 1)  # of linear light: the first undoes what dyes lost, the last a cast of light
 MIDDLE = 112.0  # level that the median of a photo comes near to: so the exponent is chosen
 DARKEST, WHITEST, RAISED = 8.0, 250.0, 0.5  # levels that black and white get; how far white is raised to it
+
+CHEEK = 0.15  # half the side of the window on a cheek, of the distance of the eyes
+SKIN = np.array([(7.0, 11.0), (22.0, 26.0)], np.float32)  # least and most (a, b) of Lab; half of 170 faces, and more
+KEPT, SATURATIONS = np.linspace(0, 0.3, 4), np.linspace(1, 1.6, 7)  # what is tried
+COST_KEPT, COST_SATURATION = 6.0, 2.0  # of all of either, in Lab
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +51,8 @@ class Fading:
     black: np.ndarray  # (C,) levels
     white: np.ndarray  # (C,) levels
     exponent: float = EXPONENTS[0]
+    kept: float = 0.0  # share of the tint of white that stays; all of it where white is a motif's
+    saturation: float = 1.0  # factor of chroma
 
     @property
     def level(self) -> float:
@@ -77,6 +85,42 @@ def measure_fading(pixels: np.ndarray, light: np.ndarray) -> Fading:
     return replace(found, exponent=min(EXPONENTS, key=lambda exponent: abs(median(exponent) - MIDDLE)))
 
 
+def measure_skin(pixels: np.ndarray, light: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """(3,) levels: the median of both cheeks, halfway between eyes and corners of the mouth; the middle where they lie
+    beyond the picture's edge.
+
+    Args:
+        pixels, light: as of `measure_fading`.
+        landmarks: (5, 2) x, y: eyes, nose, corners of the mouth.
+    """
+    first, second, _, *mouth = np.asarray(landmarks, float)
+    radius = max(1, round(CHEEK * float(np.hypot(*(second - first)))))
+    last = np.array(pixels.shape[1::-1]) - 1
+    cheeks = [
+        pixels[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1].reshape(-1, 1, pixels.shape[2])
+        for x, y in np.rint((np.array([first, second]) + mouth) / 2).clip(0, last).astype(int)
+    ]
+    return np.median(_levels(np.concatenate(cheeks), light), (0, 1))
+
+
+def suited_to_skin(fading: Fading, skins: np.ndarray) -> Fading:
+    """With as much of paper's yellow left, and as much colour added, as the (N, 3) levels of skins need to stay skin.
+
+    Black and white are no sure measure of what is grey: a corner that is darker than the rest makes the middle blue.
+    The colour of skin is known, and what makes it grey or blue goes too far.
+    """
+    if not len(skins):
+        return fading
+
+    def cost(choice: Fading) -> float:
+        levels = _srgb(_corrected(_light_of(skins.T), choice)).T @ _saturating(choice.saturation).T
+        lab = cv2.cvtColor(np.float32(levels.clip(0, 255) / 255)[None], cv2.COLOR_RGB2LAB)[0, :, 1:]
+        outside = float(np.median(np.hypot(*(lab - lab.clip(*SKIN)).T)))
+        return outside + COST_KEPT * choice.kept + COST_SATURATION * (choice.saturation - 1)
+
+    return min((replace(fading, kept=kept, saturation=factor) for kept in KEPT for factor in SATURATIONS), key=cost)
+
+
 def remove_fading(pixels: np.ndarray, fading: Fading, light: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """Black and white made neutral, and set to nearly the ends of the range; grey and toned prints keep their tint.
 
@@ -93,7 +137,13 @@ def remove_fading(pixels: np.ndarray, fading: Fading, light: np.ndarray, strengt
     for channel, samples in enumerate(table):
         for top in range(0, len(pixels), 1024):  # by bands, as the index is wide
             out[top : top + 1024, :, channel] = samples[pixels[top : top + 1024, :, channel]]
-    return out
+    factor = 1 + strength * (fading.saturation - 1)
+    return out if factor == 1 or len(light) != 3 else cv2.transform(out, _saturating(factor))
+
+
+def _saturating(factor: float) -> np.ndarray:
+    """(3, 3) by which chroma grows and luma stays."""
+    return factor * np.eye(3) + (1 - factor) * LUMA
 
 
 def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
@@ -102,8 +152,8 @@ def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
     if fading.kind in ("toned", "tinted"):
         black, white = (np.repeat(_luma(point), len(point)) for point in (black, white))
     highest = white.max() + RAISED * (max(WHITEST, white.max()) - white.max())
-    is_motif = np.ptp(white) > WHITE_TINT
-    target = white * highest / white.max() if is_motif else np.full_like(white, highest)
+    share = 1.0 if np.ptp(white) > WHITE_TINT else fading.kept
+    target = highest * (1 - share * (1 - white / white.max()))
     low, high, to_low, to_high = (
         _light_of(levels)[:, None] ** fading.exponent
         for levels in (black, white, np.full_like(black, min(DARKEST, black.min())), target)
@@ -126,7 +176,7 @@ def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: f
         return "tinted"
     if is_lifted and deviation <= DEVIATION and (np.ptp(black) >= LIFTED_TINT or is_yellow):
         return "faded"
-    if is_yellow and _is_yellowed(levels, black, white):
+    if is_yellow and white.max() >= PAPER and _is_yellowed(levels, black, white):
         return "yellowed"
     if deviation <= DEVIATION and _is_tinted_black(black, white):
         return "tinted_black"

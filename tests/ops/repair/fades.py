@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from calotype.ops.color import to_pixels, to_tensor
+from calotype.ops.degrade import age
 from calotype.picture.metadata.icc import light_of, srgb_encoded
 from tests.ops.repair.prints import as_uint8
 
@@ -27,6 +29,15 @@ def cast(white: tuple[float, ...], black: tuple[float, ...]):
 
     def fade(pixels: np.ndarray) -> np.ndarray:
         return as_uint8(srgb_encoded(np.array(black) + light(pixels) * (np.array(white) - black)))
+
+    return fade
+
+
+def aged(amount: float):
+    """All that this program's own examples suffer; colour is lost too."""
+
+    def fade(pixels: np.ndarray) -> np.ndarray:
+        return to_pixels(age(to_tensor(np.ascontiguousarray(pixels)), 5, amount), pixels)
 
     return fade
 

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from calotype.ops.repair.fading import measure_fading, remove_fading
+from calotype.ops.repair.fading import measure_fading, measure_skin, remove_fading, suited_to_skin
 from calotype.picture.metadata.icc import SRGB_CURVE, SRGB_PRIMARIES, Curve, grey_profile, light_of, rgb_profile, srgb
-from tests.ops.repair.fades import FADES, LIGHT, sepia, tinted
-from tests.ops.repair.scenes import clean
+from tests.ops.repair.fades import FADES, LIGHT, aged, sepia, tinted
+from tests.ops.repair.scenes import clean, opened
+from tests.pages import ROOT
 
 COLOURED = ("astronaut", "chelsea", "coffee", "ihc", "motorcycle_left", "hubble_deep_field", "retina", "rocket")
 COLOURED += ("cheetah", "cheetah1", "groot", "lion", "tower")
@@ -63,6 +64,43 @@ def test_faded_prints_are_found_and_set_right(name):
 def test_most_faded_prints_are_found():
     kinds = [measured(fade(reduced(clean()[photo]()))).kind for photo in COLOURED for fade in FADES.values()]
     assert np.mean([kind in FOUND for kind in kinds]) >= 0.8
+
+
+LANDMARKS = np.array([(202.0, 103), (245, 104), (223, 126), (204, 144), (242, 144)])  # of the astronaut
+
+
+def test_skin_keeps_a_little_yellow_and_gets_colour_where_it_would_be_grey():
+    """In the photo that ships, the upper left of the astronaut's."""
+    faded, truth = opened(ROOT / "examples" / "collins.jpg"), clean()["astronaut"]()[:480, 36:420]
+    landmarks = LANDMARKS - (36, 0)
+    skin, grey = measure_skin(faded, LIGHT, landmarks), measured(faded)
+    fading = suited_to_skin(grey, skin[None])
+    assert 0 < fading.kept <= 0.3 and 1 < fading.saturation <= 1.6
+    neutral, warm = (remove_fading(faded, each, LIGHT) for each in (grey, fading))
+    cold, restored = (measure_skin(pixels, LIGHT, landmarks) for pixels in (neutral, warm))
+    assert np.ptp(cold) < 12 and np.ptp(restored) > 14 and restored.argsort().tolist() == [2, 1, 0]
+    assert error(warm, truth) < 0.95 * error(neutral, truth)
+
+
+def test_skin_that_comes_out_as_skin_changes_nothing():
+    faded = FADES["all lost, yellowed"](clean()["astronaut"]())
+    skin = measure_skin(faded, LIGHT, LANDMARKS)
+    for skins in (skin[None], np.empty((0, 3))):
+        fading = suited_to_skin(measured(faded), skins)
+        assert fading.kept == 0 and fading.saturation == 1
+
+
+def test_skin_is_measured_where_a_face_reaches_beyond_the_picture():
+    pixels = np.full((40, 30, 3), (200, 150, 120), np.uint8)
+    landmarks = np.array([(-40.0, -30), (60, -30), (10, 0), (-30, 90), (50, 90)])
+    assert np.abs(measure_skin(pixels, LIGHT, landmarks) - (200, 150, 120)).max() < 1e-6
+
+
+def test_a_brown_motif_is_no_yellowed_paper():
+    """Its white is darker than that of paper; made neutral, it had twice the error."""
+    for name in ("chelsea", "cheetah"):
+        faded = aged(1.0)(reduced(clean()[name]()))
+        assert measured(faded).kind == "unclear" and measured(faded).white.max() < 195
 
 
 @pytest.mark.parametrize("name", ["astronaut", "camera", "motorcycle_left", "lion"])
