@@ -26,10 +26,11 @@ CLOSED, OPENED = 0.13, 0.1  # an eye's height over its width: of a closed one at
 # that is no more blurred than this, of 512 pixels, tells: in others the drawn iris is nearer to the true place
 # (0.11 away in the mean) than the one that is found in the photo (0.14).
 GAZE_SHIFT, GAZE_BLUR = 0.15, 2.0
-# A crease of DRAWN_CREASE or deeper stands in the photo too if it has PHOTO_CREASE there, and this fraction of what the
-# drawn one has where it is blurred as the photo is (recipes/facemesh/measure.py: on 148 eyes of degraded faces 14 of 17
-# creases that were drawn on single lids are taken back, and 14 of 53 on double ones).
-DRAWN_CREASE, PHOTO_CREASE, CREASE_FRACTION = 0.06, 0.02, 0.4
+# A crease of DRAWN_CREASE or deeper stands in the photo too if it has PHOTO_CREASE, and is darker where it is drawn
+# (recipes/facemesh/measure.py has how many are taken back rightly and wrongly). Version 1: if it has EARLIER_CREASE and
+# this fraction of what the drawn one has where it is blurred as the photo is.
+DRAWN_CREASE, PHOTO_CREASE = 0.06, 0.005
+EARLIER_CREASE, EARLIER_FRACTION = 0.02, 0.4
 # A photo shows too little of a face if the mesh is less sure of it than CLEAR, and if it is at least as blurred as
 # UNCLEAR_BLUR, of 512 pixels (recipes/faces/measure.py measures how well this tells faces that come out as others)
 CLEAR, UNCLEAR_BLUR = 0.95, 4.0
@@ -168,7 +169,7 @@ def _keep_single_lids(
     creases, full = [], strength
     for eye in (0, 1):
         photo, result = (measures.crease_depth(picture, crop.mesh, eye) for picture in (light, drawn))
-        if result > DRAWN_CREASE and not _has_crease(light, drawn, crop.mesh, eye, photo):
+        if result > DRAWN_CREASE and not has_crease(light, drawn, crop.mesh, eye, task.face_version):
             strength, result = _without_crease(crop, strength, eye, max(DRAWN_CREASE, photo))
         creases.append((round(photo, 3), round(result, 3)))
     if strength is not full:
@@ -179,12 +180,14 @@ def _keep_single_lids(
     return replace(face, creases=tuple(creases)), strength
 
 
-def _has_crease(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, depth: float) -> bool:
-    """Whether a crease of this depth in the photo is what remains of the drawn one where it is as blurred."""
-    width = float(np.linalg.norm(mesh.lids[eye, 8] - mesh.lids[eye, 0]))
-    sigma = measures.matching_blur(light, drawn, mesh.irises[eye, 0], width)
-    expected = measures.crease_depth(measures.blurred(drawn, sigma), mesh, eye)
-    return depth >= PHOTO_CREASE and depth >= CREASE_FRACTION * expected
+def has_crease(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, version: int = 2) -> bool:
+    """Whether the crease that is drawn on an eyelid stands in the photo too, both (side, side) luma."""
+    depth, width = measures.crease_depth(light, mesh, eye), np.linalg.norm(mesh.lids[eye, 8] - mesh.lids[eye, 0])
+    sigma = measures.matching_blur(light, drawn, mesh.irises[eye, 0], float(width))
+    if version < 2:
+        expected = measures.crease_depth(measures.blurred(drawn, sigma), mesh, eye)
+        return depth >= EARLIER_CREASE and depth >= EARLIER_FRACTION * expected
+    return depth >= PHOTO_CREASE and measures.crease_share(light, drawn, mesh, eye, sigma) > 0
 
 
 def _without_crease(crop: RestoredCrop, strength: np.ndarray, eye: int, limit: float) -> tuple[np.ndarray, float]:

@@ -54,14 +54,37 @@ def crease_depth(light: np.ndarray, mesh: Mesh, eye: int) -> float:
     Args:
         light: (side, side) luma.
     """
-    at = _lid_grid(mesh, eye).astype(np.float32)
-    profiles = cv2.remap(light, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
     depths = []
-    for profile in profiles.reshape(LID_PARTS, -1, len(LID_UP)).mean(1):
-        smooth = cv2.GaussianBlur(profile[None], (0, 0), 1.0)[0]
-        below, above = np.maximum.accumulate(smooth), np.maximum.accumulate(smooth[::-1])[::-1]
-        depths.append((np.minimum(below, above) - smooth)[2:-3].max() / max(0.05, float(smooth.mean())))
+    for profile in _lid(light, mesh, eye).reshape(LID_PARTS, -1, len(LID_UP)).mean(1):
+        smooth = cv2.GaussianBlur(profile[None], (0, 0), 1.0)
+        depths.append((_filled(smooth) - smooth)[0, 2:-3].max() / max(0.05, float(smooth.mean())))
     return float(np.median(depths))
+
+
+def crease_share(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, sigma: float) -> float:
+    """How much of the darkness of a drawn crease the photo has in the same place; below 0 where it is lighter there.
+
+    Least squares fit of the photo's lid by the drawn one, blurred alike and without its crease, and by the crease.
+
+    Args:
+        light, drawn: (side, side) luma.
+        sigma: of the blur by which the drawn one resembles the photo.
+    """
+    sharp, soft = (cv2.GaussianBlur(_lid(x, mesh, eye), (0, 0), 1.0) for x in (drawn, blurred(drawn, sigma)))
+    parts = np.stack([np.ones_like(soft), _filled(soft), sharp - _filled(sharp)], -1).reshape(-1, 3)
+    return float(np.linalg.lstsq(parts, _lid(light, mesh, eye).ravel(), rcond=None)[0][2])
+
+
+def _lid(light: np.ndarray, mesh: Mesh, eye: int) -> np.ndarray:
+    """(len(LID_ALONG), len(LID_UP)) light of an upper eyelid, from the lashes upwards."""
+    at = _lid_grid(mesh, eye).astype(np.float32)
+    return cv2.remap(light, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+
+
+def _filled(profiles: np.ndarray) -> np.ndarray:
+    """Profiles (n, heights) without their dark lines: each value as light as the lightest both below and above it."""
+    below, above = np.maximum.accumulate(profiles, 1), np.maximum.accumulate(profiles[:, ::-1], 1)[:, ::-1]
+    return np.minimum(below, above)
 
 
 def lid_mask(mesh: Mesh, eye: int, side: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from calotype.engine import Engine
-from calotype.inference.face_parts import CREASE_FRACTION, DRAWN_CREASE, PHOTO_CREASE
+from calotype.inference.face_parts import DRAWN_CREASE, has_crease
 from calotype.inference.faces import restore_crops
 from calotype.inference.uncertainty import deviations
 from calotype.models import face_identity
@@ -59,7 +59,7 @@ def sample(path: Path, seed: int, network, find) -> Sample:
     generator = torch.Generator().manual_seed(seed)
     low = degrade_faces(torch.from_numpy(sharp).permute(2, 0, 1)[None], generator)[0].clamp(0, 1)
     photo = np.round(low.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-    (drawn,) = restore_crops([photo], network, 0.5)
+    (drawn,) = restore_crops([photo], network, 0.5, network.sees_mirrored)
     drawn, photo = np.ascontiguousarray(drawn.permute(1, 2, 0).numpy()), photo.astype(np.float32) / 255
     return Sample(sharp, photo, drawn, tuple(find(picture) for picture in (sharp, photo, drawn)))
 
@@ -94,17 +94,16 @@ def print_creases(samples: list[Sample]) -> None:
         sharp, photo, drawn = (measures.luma(picture) for picture in (this.sharp, this.photo, this.drawn))
         for eye in (0, 1):
             mesh = this.meshes[2]
-            width = float(np.linalg.norm(mesh.lids[eye, 8] - mesh.lids[eye, 0]))
-            sigma = measures.matching_blur(photo, drawn, mesh.irises[eye, 0], width)
-            soft = measures.blurred(drawn, sigma)
-            depths = [measures.crease_depth(light, mesh, eye) for light in (photo, drawn, soft)]
-            rows.append([measures.crease_depth(sharp, this.meshes[0], eye), *depths])
-    sharp, photo, drawn, soft = np.array(rows).T
-    is_taken_back = (drawn > DRAWN_CREASE) & ~((photo >= PHOTO_CREASE) & (photo >= CREASE_FRACTION * soft))
+            depths = measures.crease_depth(sharp, this.meshes[0], eye), measures.crease_depth(drawn, mesh, eye)
+            rows.append([*depths, *(has_crease(photo, drawn, mesh, eye, version) for version in (1, 2))])
+    sharp, drawn, earlier, now = np.array(rows).T
     for name, lids in (("single (under 0.02)", sharp < 0.02), ("double (over 0.08)", sharp > 0.08)):
-        has_crease = lids & (drawn > DRAWN_CREASE)
-        back = (lids & is_taken_back).sum()
-        print(f"\neyelids that are {name}: {lids.sum()}, drawn with a crease {has_crease.sum()}, taken back {back}")
+        creased = lids & (drawn > DRAWN_CREASE)
+        back, before = (int((creased & (kept == 0)).sum()) for kept in (now, earlier))
+        print(
+            f"\neyelids that are {name}: {lids.sum()}, drawn with a crease {creased.sum()}, taken back {back}", end=""
+        )
+        print(f" (in version 1: {before})")
 
 
 def print_irises(samples: list[Sample]) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from calotype.errors import CalotypeError
 from calotype.inference import identity
-from calotype.inference.face_parts import guarded
+from calotype.inference.face_parts import guarded, has_crease
 from calotype.models import face_identity
 from calotype.ops import face_measures as measures
 from calotype.ops.faces import template
@@ -64,6 +64,28 @@ def test_a_double_eyelid_stays_double(face, engine):
     notes, record, blend = run(engine, as_photo(double, 1.4), double)
     assert notes == [] and (blend.strength == 1).all()
     assert all(photo > 0.03 and result > 0.06 for photo, result in record.creases)
+
+
+@pytest.mark.parametrize("height, sigma", [(12, 1.0), (30, 1.4)])
+def test_a_line_elsewhere_on_the_eyelid_is_no_crease(face, height, sigma):
+    """A fold below the brow or a shadow above the lashes: version 1 took it for the crease."""
+    crop, mesh = face
+    light = measures.luma(as_photo(with_crease(crop, mesh, height=height), sigma))
+    drawn = measures.luma(with_crease(crop, mesh))
+    assert all(has_crease(light, drawn, mesh, eye, version=1) for eye in (0, 1))
+    assert not any(has_crease(light, drawn, mesh, eye) for eye in (0, 1))
+
+
+@pytest.mark.parametrize("depth, sigma", [(0.35, 2.0), (0.45, 2.4)])
+def test_a_faint_crease_of_the_photo_is_known(face, depth, sigma):
+    """Version 1 took the drawn one back."""
+    crop, mesh = face
+    double = with_crease(crop, mesh, depth)
+    photo, single = (measures.luma(as_photo(picture, sigma)) for picture in (double, crop))
+    drawn = measures.luma(double)
+    assert all(has_crease(photo, drawn, mesh, eye) for eye in (0, 1))
+    assert not any(has_crease(photo, drawn, mesh, eye, version=1) for eye in (0, 1))
+    assert not any(has_crease(single, drawn, mesh, eye) for eye in (0, 1))
 
 
 def test_an_eye_that_is_closed_is_not_opened(face, engine, monkeypatch):
