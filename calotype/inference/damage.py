@@ -1,6 +1,7 @@
 """Finds scratches, hairs and dust of a photo by a network, and fills them."""
 
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,9 @@ from calotype.errors import PictureError
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
 from calotype.ops.color import luma, max_value, to_pixels, to_tensor
-from calotype.ops.repair.damage import ASKED, Marks, Rule, marks_of, parts_of_faces
+from calotype.ops.repair.damage import ASKED, Marks, Rule, marks_of, parts_of_faces, with_margin
 from calotype.ops.repair.fill import Fill, fill_window, masked_windows, windows, with_wide_gaps_filled
+from calotype.ops.repair.trace import traced
 from calotype.picture import Picture
 from calotype.tasks import Progress
 
@@ -24,7 +26,10 @@ CROP = 128  # pixels around a window of a hole that an inpainting network is giv
 
 
 def find_marks(pixels: np.ndarray, network: Network, faces: Iterable[DetectedFace] = (), rule: Rule = ASKED) -> Marks:
-    """Searches a photo, (H, W, C) of 8 or 16 bits, and smaller copies of it for wider marks; eyes and mouths stay."""
+    """Searches a photo, (H, W, C) of 8 or 16 bits, and smaller copies of it for wider marks; eyes and mouths stay.
+
+    What is found is followed along its lines. The mask has the margin with which it is filled.
+    """
     probability = np.zeros(pixels.shape[:2], np.uint8)
     reduction = 1
     while True:
@@ -33,7 +38,11 @@ def find_marks(pixels: np.ndarray, network: Network, faces: Iterable[DetectedFac
             break
         reduction *= 2
     kept = parts_of_faces(probability.shape, (face.landmarks for face in faces))
-    return marks_of(probability, kept, rule)
+    marks = marks_of(probability, kept, rule)
+    if not marks.count:
+        return marks
+    mask = marks.mask | (traced(pixels, probability, marks.mask) & ~kept)
+    return replace(marks, mask=with_margin(mask))
 
 
 def _reduced(pixels: np.ndarray, by: int) -> np.ndarray:

@@ -4,7 +4,8 @@
 
 FOLDER holds clean photos. Damage is that of `calotype.ops.degrade`: every second photo gets the scratches and specks of
 `age`, the others hairs, fluff, creases and tears too. Damage counts where it changes a pixel by more than 9 of 255 and
-more than 1.2 times the noise around it; fainter damage counts neither way. A pixel beside is allowed for.
+more than 1.2 times the noise around it; fainter damage counts neither way. A pixel beside is allowed for,
+around the one with which what is found is filled.
 """
 
 import argparse
@@ -91,7 +92,7 @@ def measure(held: list[Print], network: Network, sheet: Path | None) -> None:
     for one in held:
         found = find_marks(one.marked, network).mask
         counted = found & ~one.is_faint
-        found_count, right = found_count + counted.sum(), right + (counted & grown(one.is_visible)).sum()
+        found_count, right = found_count + counted.sum(), right + (counted & grown(grown(one.is_visible))).sum()
         visible, recalled = visible + one.is_visible.sum(), recalled + (one.is_visible & grown(found)).sum()
         results = (one.marked, *(filled(one.marked, mask, navier_stokes) for mask in (found, one.is_visible)))
         figures.append([psnr(pixels, one) for pixels in results])

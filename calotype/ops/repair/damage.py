@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 LIKELY = 0.3  # probability from which pixels belong to a mark
-FEWEST = 4  # pixels of a mark
+FEWEST = 6  # pixels of a mark
 LONG = 4.0  # square of the length over the area, from which a mark is a scratch or hair, and no speck
 AROUND, OWN = 128, 5  # pixels around a mark that may not be crowded; of its own count so many along its length
-MARGIN = 1  # pixels around a mark that belong to it
+WIDE = 8.0  # pixels of a photo whose shorter side is REFERENCE, to which a mark is narrow: its area over its length
+MARGIN = 1  # pixels around a mark that are filled with it
 REFERENCE = 512  # shorter side of a photo to which the lengths refer, or less
 EYE, MOUTH = 0.4, 0.3  # radius around a landmark in distances of the eyes
 
@@ -40,7 +41,7 @@ class Rule:
     scratches: int
 
 
-ASKED = Rule(surest=0.9, mean=0.5, crowded=0.04, speck=6.0, fewest=1, scratches=0)
+ASKED = Rule(surest=0.9, mean=0.7, crowded=0.05, speck=20.0, fewest=1, scratches=0)
 UNASKED = Rule(surest=0.99, mean=0.75, crowded=0.015, speck=5.0, fewest=6, scratches=2)
 
 
@@ -48,7 +49,7 @@ UNASKED = Rule(surest=0.99, mean=0.75, crowded=0.015, speck=5.0, fewest=6, scrat
 class Marks:
     """What was found."""
 
-    mask: np.ndarray  # (H, W) bool
+    mask: np.ndarray  # (H, W) bool, without what is filled around them
     scratches: int  # long thin ones: scratches, hairs, creases
     specks: int
 
@@ -80,12 +81,16 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     own = np.minimum(np.minimum(area, OWN * unit * length), OWN * unit * around) / around**2
     is_mark = (surest > 255 * rule.surest) & (mean(values) > 255 * rule.mean) & (area >= FEWEST)
     is_mark &= (mean(near) - own < rule.crowded) & (mean(kept[is_likely]) < 0.5)
-    is_mark &= is_long | (length <= rule.speck * unit)
+    is_mark &= (is_long | (length <= rule.speck * unit)) & (area < WIDE * unit * length)
     is_mark[0] = False
     if is_mark.sum() < rule.fewest or (is_mark & is_long).sum() < rule.scratches:
         is_mark[:] = False
-    mask = cv2.dilate(is_mark[labels].astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)).astype(bool)
-    return Marks(mask, int((is_mark & is_long).sum()), int((is_mark & ~is_long).sum()))
+    return Marks(is_mark[labels], int((is_mark & is_long).sum()), int((is_mark & ~is_long).sum()))
+
+
+def with_margin(mask: np.ndarray) -> np.ndarray:
+    """A mask, (H, W) bool, with the pixels around it, which marks have changed a little too."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)).astype(bool)
 
 
 def parts_of_faces(shape: tuple[int, int], landmarks: Iterable[np.ndarray]) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.ops.repair.damage import ASKED, FEWEST, LIKELY, MARGIN, UNASKED, marks_of, parts_of_faces
+from calotype.ops.repair.damage import ASKED, FEWEST, LIKELY, MARGIN, UNASKED, marks_of, parts_of_faces, with_margin
 
 UNSURE, CERTAIN = 180, 255
 SHAPE = (300, 400)
@@ -26,7 +26,9 @@ def test_what_is_likely_belongs_to_a_mark_only_beside_a_sure_pixel():
     probability[200, 5:45] = UNSURE
     found = marks(probability)
     assert (found.scratches, found.specks) == (1, 0)
-    assert found.mask[10, 5:45].all() and found.mask[10 - MARGIN, 30] and not found.mask[150:].any()
+    assert found.mask[10, 5:45].all() and not found.mask[10 - MARGIN, 30] and not found.mask[150:].any()
+    filled = with_margin(found.mask)
+    assert filled[10 - MARGIN, 5 - MARGIN] and filled.sum() == (40 + 2 * MARGIN) * (1 + 2 * MARGIN)
 
 
 def test_specks_are_told_from_scratches_and_large_round_ones_are_none():
@@ -34,10 +36,11 @@ def test_specks_are_told_from_scratches_and_large_round_ones_are_none():
     probability[10:14, 10:14] = CERTAIN
     probability[range(20, 50), range(30, 60)] = CERTAIN
     probability[250, 5 : 5 + FEWEST - 1] = CERTAIN
-    probability[150:165, 200:215] = CERTAIN  # a button
+    probability[150:172, 200:222] = CERTAIN  # a button
+    probability[200:280, 300:320] = CERTAIN  # a sleeve
     found = marks(probability)
     assert (found.scratches, found.specks) == (1, 1)
-    assert not found.mask[250, 5] and not found.mask[155, 205]
+    assert not found.mask[250, 5] and not found.mask[155, 205] and not found.mask[240, 310]
 
 
 def test_a_crowd_is_no_damage():
