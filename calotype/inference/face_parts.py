@@ -187,7 +187,7 @@ def has_crease(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, versi
     if version < 2:
         expected = measures.crease_depth(measures.blurred(drawn, sigma), mesh, eye)
         return depth >= EARLIER_CREASE and depth >= EARLIER_FRACTION * expected
-    return depth >= PHOTO_CREASE and measures.crease_share(light, drawn, mesh, eye, sigma) > 0
+    return depth >= PHOTO_CREASE and measures.crease_ratio(light, drawn, mesh, eye, sigma) > 0
 
 
 def _without_crease(crop: RestoredCrop, strength: np.ndarray, eye: int, limit: float) -> tuple[np.ndarray, float]:
