@@ -24,7 +24,7 @@ MOUTH_CORNERS = (61, 291)  # of the mesh
 CLOSED, OPENED = 0.13, 0.1  # an eye's height over its width: of a closed one at most, and what opens it
 # Eyes whose irises are drawn this far from where the photo has them, of the eyes' width, look elsewhere. Only a photo
 # that is no more blurred than this, of 512 pixels, tells: in others the drawn iris is nearer to the true place
-# (0.11 away in the mean) than the one that is found in the photo (0.14).
+# (0.10 away in the mean) than the one that is found in the photo (0.14).
 GAZE_SHIFT, GAZE_BLUR = 0.15, 2.0
 # A crease of DRAWN_CREASE or deeper stands in the photo too if it has PHOTO_CREASE, and is darker where it is drawn
 # (recipes/facemesh/measure.py has how many are taken back rightly and wrongly). Version 1: if it has EARLIER_CREASE and
