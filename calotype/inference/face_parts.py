@@ -110,13 +110,14 @@ def is_unclear(crop: RestoredCrop) -> bool:
 
 
 def _softened(crop: RestoredCrop, face: FaceRecord, task: Restore) -> Generator[Note, None, FaceRecord]:
-    """Gives less strength to a face that the photo doesn't show well enough."""
+    """Gives less strength to a face that the photo doesn't show well enough, unless it has a strength of its own."""
     face = replace(face, clarity=round(crop.photo_mesh.confidence, 3))
-    if task.unclear_strength == 1 or not is_unclear(crop):
+    is_decided = task.unclear_strength == 1 or face.number in Strengths.read(task.strength).faces
+    if is_decided or not is_unclear(crop):
         return face
     yield note(
         "the photo shows too little of face {number} to tell what it looked like, so it is left softer, at {part:.0%} "
-        "of the restoration; {option:unclear_strength} 1 draws it in full",
+        "of the restoration; give it a strength of its own to have it otherwise",
         number=face.number,
         part=task.unclear_strength,
     )
