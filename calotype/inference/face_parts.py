@@ -24,7 +24,7 @@ MOUTH_CORNERS = (61, 291)  # of the mesh
 CLOSED, OPENED = 0.13, 0.1  # an eye's height over its width: of a closed one at most, and what opens it
 # Eyes whose irises are drawn this far from where the photo has them, of the eyes' width, look elsewhere. Only a photo
 # that is no more blurred than this, of 512 pixels, tells: in others the drawn iris is nearer to the true place
-# (0.11 away in the mean) than the one that is found in the photo (0.14).
+# (0.10 away in the mean) than the one that is found in the photo (0.14).
 GAZE_SHIFT, GAZE_BLUR = 0.15, 2.0
 # A crease of DRAWN_CREASE or deeper stands in the photo too if it has PHOTO_CREASE, and is darker where it is drawn
 # (recipes/facemesh/measure.py has how many are taken back rightly and wrongly). Version 1: if it has EARLIER_CREASE and
@@ -110,13 +110,14 @@ def is_unclear(crop: RestoredCrop) -> bool:
 
 
 def _softened(crop: RestoredCrop, face: FaceRecord, task: Restore) -> Generator[Note, None, FaceRecord]:
-    """Gives less strength to a face that the photo doesn't show well enough."""
+    """Gives less strength to a face that the photo doesn't show well enough, unless it has a strength of its own."""
     face = replace(face, clarity=round(crop.photo_mesh.confidence, 3))
-    if task.unclear_strength == 1 or not is_unclear(crop):
+    is_decided = task.unclear_strength == 1 or face.number in Strengths.read(task.strength).faces
+    if is_decided or not is_unclear(crop):
         return face
     yield note(
         "the photo shows too little of face {number} to tell what it looked like, so it is left softer, at {part:.0%} "
-        "of the restoration; {option:unclear_strength} 1 draws it in full",
+        "of the restoration; give it a strength of its own to have it otherwise",
         number=face.number,
         part=task.unclear_strength,
     )
@@ -187,7 +188,7 @@ def has_crease(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, versi
     if version < 2:
         expected = measures.crease_depth(measures.blurred(drawn, sigma), mesh, eye)
         return depth >= EARLIER_CREASE and depth >= EARLIER_FRACTION * expected
-    return depth >= PHOTO_CREASE and measures.crease_share(light, drawn, mesh, eye, sigma) > 0
+    return depth >= PHOTO_CREASE and measures.crease_ratio(light, drawn, mesh, eye, sigma) > 0
 
 
 def _without_crease(crop: RestoredCrop, strength: np.ndarray, eye: int, limit: float) -> tuple[np.ndarray, float]:

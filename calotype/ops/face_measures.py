@@ -61,7 +61,7 @@ def crease_depth(light: np.ndarray, mesh: Mesh, eye: int) -> float:
     return float(np.median(depths))
 
 
-def crease_share(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, sigma: float) -> float:
+def crease_ratio(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, sigma: float) -> float:
     """How much of the darkness of a drawn crease the photo has in the same place; below 0 where it is lighter there.
 
     Least squares fit of the photo's lid by the drawn one, blurred alike and without its crease, and by the crease.

@@ -142,6 +142,16 @@ def test_a_face_beyond_help_is_left_softer_and_it_is_said(face, engine):
     assert record.clarity < 0.95 and record.softened == 1 and blend.strength.max() == 1
 
 
+def test_a_face_beyond_help_with_a_strength_of_its_own_is_as_the_person_decides(face, engine):
+    crop, _ = face
+    own = replace(FACE, strength=0.9)
+    notes, record, blend = run(engine, as_ruin(crop), crop, own, min_likeness=0, strength="1,2=0.9")
+    assert not any("too little" in text for text in notes)
+    assert record.softened == 1 and blend.strength.max() == pytest.approx(0.9)
+    notes, record, _ = run(engine, as_ruin(crop), crop, min_likeness=0, strength="1,3=0.9")
+    assert record.softened == 0.4 and "give it a strength of its own" in notes[0]
+
+
 def test_a_face_beyond_help_of_which_none_is_drawn_is_softer_as_a_whole(face, engine):
     crop, _ = face
     ruin = as_ruin(crop)

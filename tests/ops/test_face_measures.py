@@ -69,13 +69,13 @@ def test_a_crease_is_measured_where_it_is_drawn_and_less_where_it_is_blurred(fac
         assert depths[0] > 0.1 and depths[0] > depths[1] > depths[2]
 
 
-def test_a_crease_of_the_photo_shares_the_darkness_of_the_drawn_one(face):
+def test_a_crease_of_the_photo_is_dark_where_the_drawn_one_is(face):
     crop, mesh = face
     double = measures.luma(with_crease(crop, mesh))
     single, elsewhere = measures.luma(crop), measures.luma(with_crease(crop, mesh, height=10))
     for eye in (0, 1):
         full, none, other = (
-            measures.crease_share(measures.blurred(photo, 2), double, mesh, eye, 2)
+            measures.crease_ratio(measures.blurred(photo, 2), double, mesh, eye, 2)
             for photo in (double, single, elsewhere)
         )
         assert full > 0.25 and none < 0.1 and other < 0.5 * full
