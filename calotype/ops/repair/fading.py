@@ -34,7 +34,7 @@ DARKEST, WHITEST, RAISED = 8.0, 250.0, 0.5  # levels that black and white get; h
 
 CHEEK = 0.15  # half the side of the window on a cheek, of the distance of the eyes
 SKIN = np.array([(7.0, 11.0), (22.0, 26.0)], np.float32)  # least and most (a, b) of Lab; half of 170 faces, and more
-KEPT, SATURATIONS = np.linspace(0, 0.3, 4), np.linspace(1, 1.6, 7)  # what is tried
+KEPT, SATURATIONS = np.linspace(0, 0.3, 4), np.linspace(1, 1.3, 4)  # what is tried
 COST_KEPT, COST_SATURATION = 6.0, 2.0  # of all of either, in Lab
 
 
