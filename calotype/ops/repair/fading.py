@@ -26,7 +26,7 @@ COINCIDENT, ON_AXIS = 14.0, 0.2  # of a print whose paper yellowed alone: see _i
 TINTED_BLACK, NEUTRAL = (25.0, 20.0), (12.0, 235.0)  # range of the channels and level: of black, and of white beside it
 TONED, TINTED = 3.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
 SAME_HUE = 0.9  # length of their sum, of the sum of their lengths
-LEAST_WHITE = 195.0  # least level of the white of yellowed paper; below, it is a brown motif
+MIN_WHITE = 195.0  # least level of the white of yellowed paper; below, it is a brown motif
 WHITE_TINT = 60.0  # range of the channels of a white; more is a motif's colour
 EXPONENTS = (1 / 3, 0.45, 0.6, 0.8, 1)  # of linear light: the first undoes what dyes lost, the last a cast of light
 MIDDLE = 112.0  # level that the median of a photo comes near to: so the exponent is chosen
@@ -177,7 +177,7 @@ def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: f
         return "tinted"
     if is_lifted and deviation <= DEVIATION and (np.ptp(black) >= LIFTED_TINT or is_yellow):
         return "faded"
-    if is_yellow and white.max() >= LEAST_WHITE and _is_yellowed(levels, black, white):
+    if is_yellow and white.max() >= MIN_WHITE and _is_yellowed(levels, black, white):
         return "yellowed"
     if deviation <= DEVIATION and _is_tinted_black(black, white):
         return "tinted_black"
