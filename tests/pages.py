@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.zh-CN.md")
-GUIDES = ("restore", "draw", "lora", "networks", "models", "service", "bot", "examine", "split", "colour")
+GUIDES = ("restore", "draw", "lora", "networks", "models", "service", "bot", "examine", "split", "colour", "examples")
 PAIRS = (READMES, *((f"docs/{guide}.md", f"docs/{guide}.zh-CN.md") for guide in GUIDES))
 PAGES = tuple(page for pair in PAIRS for page in pair)
 

@@ -52,6 +52,8 @@ def folder(tmp_path, monkeypatch):
         "album/a.jpg",
         "album/1960/b.jpg",
         "scans/1.jpg",
+        *(f"{name}.jpg" for name in ("collins", "silk", "slide", "yellowed", "small", "lamplight", "tiny")),
+        *("newspaper.png", "scratched.png"),
     ):
         small.save(name)
     group = Image.new("RGB", (288, 120))

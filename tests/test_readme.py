@@ -216,3 +216,13 @@ def test_the_table_of_samplers_is_the_programs():
     for name, nearest in MISSING.items():
         assert rows[name] == f"| {name} | {nearest} |"
     assert f"Schedules: {', '.join(SCHEDULES)}." in table
+
+
+def test_the_pairs_are_those_of_their_recipe_and_load_quickly():
+    from recipes.example.pairs import PAIRS, SHOWN
+
+    assert commands("docs/examples.md") == [pair.command for pair in PAIRS.values()]
+    shown = {path.stem: path.stat().st_size for path in SHOWN.glob("*.jpg")}
+    assert shown.keys() == PAIRS.keys() and max(shown.values()) < 200_000
+    pictures = [link for link in links("docs/examples.md") if link.endswith(".jpg")]
+    assert pictures == [f"examples/{name}.jpg" for name in PAIRS]

@@ -122,7 +122,7 @@ def test_skin_stays_skin_where_a_cast_is_taken_out(models):
     assert notes[-1].endswith("both become more neutral, with skin kept in its colour")
     [face] = models.found_faces(result.picture)
     skin, before = (measure_skin(pixels, LIGHT, face.landmarks) for pixels in (result.picture.pixels, faded))
-    assert skin[0] - skin[2] > 15 and skin[0] > skin[1] > skin[2]
+    assert skin[0] - skin[2] > 14 and skin[0] > skin[1] > skin[2]
     white, yellow = (np.percentile(pixels, 98, axis=(0, 1)) for pixels in (result.picture.pixels, faded))
     assert np.ptp(white) < 0.6 * np.ptp(yellow) and np.ptp(skin) < np.ptp(before)
 

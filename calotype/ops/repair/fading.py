@@ -26,15 +26,16 @@ COINCIDENT, ON_AXIS = 14.0, 0.2  # of a print whose paper yellowed alone: see _i
 TINTED_BLACK, NEUTRAL = (25.0, 20.0), (12.0, 235.0)  # range of the channels and level: of black, and of white beside it
 TONED, TINTED = 3.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
 SAME_HUE = 0.9  # length of their sum, of the sum of their lengths
-PAPER = 195.0  # least level of the white of yellowed paper; below, it is a brown motif
+MIN_WHITE = 195.0  # least level of the white of yellowed paper; below, it is a brown motif
 WHITE_TINT = 60.0  # range of the channels of a white; more is a motif's colour
 EXPONENTS = (1 / 3, 0.45, 0.6, 0.8, 1)  # of linear light: the first undoes what dyes lost, the last a cast of light
 MIDDLE = 112.0  # level that the median of a photo comes near to: so the exponent is chosen
+DARK = 16.0  # highest level of a black whose tint is left: it can't be seen, and widened, it tints the shadows
 DARKEST, WHITEST, RAISED = 8.0, 250.0, 0.5  # levels that black and white get; how far white is raised to it
 
 CHEEK = 0.15  # half the side of the window on a cheek, of the distance of the eyes
 SKIN = np.array([(7.0, 11.0), (22.0, 26.0)], np.float32)  # least and most (a, b) of Lab; half of 170 faces, and more
-KEPT, SATURATIONS = np.linspace(0, 0.3, 4), np.linspace(1, 1.6, 7)  # what is tried
+KEPT, SATURATIONS = np.linspace(0, 0.3, 4), np.linspace(1, 1.5, 6)  # what is tried
 COST_KEPT, COST_SATURATION = 6.0, 2.0  # of all of either, in Lab
 
 
@@ -152,11 +153,11 @@ def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
     if fading.kind in ("toned", "tinted"):
         black, white = (np.repeat(_luma(point), len(point)) for point in (black, white))
     highest = white.max() + RAISED * (max(WHITEST, white.max()) - white.max())
-    share = 1.0 if np.ptp(white) > WHITE_TINT else fading.kept
-    target = highest * (1 - share * (1 - white / white.max()))
+    kept = 1.0 if np.ptp(white) > WHITE_TINT else fading.kept
+    target = highest * (1 - kept * (1 - white / white.max()))
+    lowest = black if black.max() <= DARK else np.full_like(black, min(DARKEST, black.min()))
     low, high, to_low, to_high = (
-        _light_of(levels)[:, None] ** fading.exponent
-        for levels in (black, white, np.full_like(black, min(DARKEST, black.min())), target)
+        _light_of(levels)[:, None] ** fading.exponent for levels in (black, white, lowest, target)
     )
     fraction = (light**fading.exponent - low) / np.maximum(high - low, 1e-3)
     return np.clip(to_low + fraction * (to_high - to_low), 0, 1) ** (1 / fading.exponent)
@@ -176,7 +177,7 @@ def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: f
         return "tinted"
     if is_lifted and deviation <= DEVIATION and (np.ptp(black) >= LIFTED_TINT or is_yellow):
         return "faded"
-    if is_yellow and white.max() >= PAPER and _is_yellowed(levels, black, white):
+    if is_yellow and white.max() >= MIN_WHITE and _is_yellowed(levels, black, white):
         return "yellowed"
     if deviation <= DEVIATION and _is_tinted_black(black, white):
         return "tinted_black"

@@ -1,0 +1,90 @@
+"""Seconds for examining and repairing a photo against enlarging it, and the most memory, by size.
+
+    python benchmarks/repair.py [--megapixels 0.2 3 12]
+
+The photo is made of pictures of scikit-image, with its colours faded and with examples/collins.jpg's face pasted in,
+as `benchmarks/stages.py` makes it. Each line is a process of its own, by the command line, at `--scale 4`; the time of
+starting and loading is that of the same command over a tiny photo, and is taken off. The column "x4plus" is what its
+time was estimated at where it would take longer than a minute.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+from stages import photo
+
+LONGEST = 60  # seconds of x4plus that are measured
+REPAIRS = "texture,scratches,fading"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[0.2, 3, 12])
+    sizes = parser.parse_args().megapixels
+    print("| megapixels | examine and repair, s | photo-x4, s | share | x4plus, s | share | memory of repair, MiB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        starting = measured(written(0.01, folder), "--repair", REPAIRS)[0]
+        for megapixels in sizes:
+            path = written(megapixels, folder)
+            repairing, memory = measured(path, "--repair", REPAIRS)
+            repairing -= starting
+            quick = enlarging(path, "photo-x4") - starting
+            best = estimated(path)
+            best = best if best > LONGEST else enlarging(path, "realesrgan-x4plus") - starting
+            shares = (f"{100 * repairing / seconds:.0f} %" for seconds in (quick, best))
+            cells = (f"{megapixels:g}", f"{repairing:.1f}", f"{quick:.1f}", next(shares), f"{best:.0f}", next(shares))
+            print(f"| {' | '.join(cells)} | {memory / 2**20:.0f} |", flush=True)
+
+
+def written(megapixels: float, folder: str) -> Path:
+    """A faded print of about that size."""
+    pixels = photo(max(96, round((megapixels * 4e6 / 3) ** 0.5)), 2)
+    path = Path(folder) / f"{megapixels:g}.png"
+    cv2.imwrite(str(path), cv2.convertScaleAbs(pixels[..., ::-1], alpha=0.75, beta=40))
+    return path
+
+
+def measured(path: Path, *options: str) -> tuple[float, int]:
+    """Seconds, and the most memory in bytes (Linux), of restoring at scale 1 without networks but those of repairs."""
+    return run([str(path), "--scale", "1", "--faces", "none", "--upscaler", "none", *options])
+
+
+def enlarging(path: Path, upscaler: str) -> float:
+    options = ["--scale", "4", "--faces", "none", "--repair", "none", "--upscaler", upscaler]
+    return run([str(path), *options])[0]
+
+
+def run(arguments: list[str]) -> tuple[float, int]:
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "calotype", "restore", *arguments, "-o", out], stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+    if status:
+        sys.exit(f"restore {' '.join(arguments)} ended with {status}")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def estimated(path: Path) -> float:
+    """Seconds of x4plus, as the command's plan estimates them."""
+    command = [sys.executable, "-m", "calotype", "restore", str(path), "--plan", "--scale", "4", "--repair", "none"]
+    text = subprocess.run([*command, "--speed", "quick"], capture_output=True, text=True, check=True).stdout
+    found = re.search(
+        r"realesrgan-x4plus\) (?:would take|takes) about (?:(\d+) hours?)?.*?(\d+) (second|minute|hour)", text
+    )
+    units = {"second": 1, "minute": 60, "hour": 3600}
+    return int(found[2]) * units[found[3]] if found else 0.0
+
+
+if __name__ == "__main__":
+    main()
