@@ -81,7 +81,9 @@ class Tree(app_commands.CommandTree):
     """The commands, for those whom the bot serves."""
 
     async def interaction_check(self, interaction: discord.Interaction, /) -> bool:
-        return await self.client.serves(interaction)
+        async with refusing(interaction):
+            return await self.client.serves(interaction)
+        return False
 
 
 class Bot(discord.Client):
@@ -233,10 +235,13 @@ class Bot(discord.Client):
     async def respond(
         self, interaction: discord.Interaction, queued: Queued, place: CommandPlace, note: Message | None = None
     ) -> None:
-        """Shows jobs that are queued, and tells the person what there is to know. `note`: that comes first."""
+        """Shows jobs that are queued, and tells the person what there is to know. `note`: that comes first.
+
+        What fails here is logged alone: the jobs are in the queue and are shown later, so nobody has to try again.
+        """
         try:
             await self._respond(interaction, queued, place, note)
-        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:  # the jobs are queued all the same
+        except (CalotypeError, discord.DiscordException, aiohttp.ClientError, OSError) as fault:
             LOG.warning("an interaction was not answered, and its jobs are in the queue: %s", fault)
 
     async def _respond(
@@ -418,7 +423,7 @@ class Bot(discord.Client):
             key += f".{person}"
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
-            known = "" if is_alone else await asyncio.to_thread(studio.chat.pressed, key)
+            known = "" if is_alone else await asyncio.to_thread(self._sent_to, key, person)
             if known and await delivery.is_there(*(sent := known.split("/")[-2:])):
                 await self._say_where(interaction, await self.address_of(*sent))
                 return
@@ -445,9 +450,15 @@ class Bot(discord.Client):
             if sent is None and not is_direct:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
             if sent is not None:
-                await asyncio.to_thread(studio.chat.press, key, "/".join(sent))
+                went_directly = not is_direct and sent[0] != channel  # the channel takes none
+                await asyncio.to_thread(studio.chat.press, f"{key}.{person}" if went_directly else key, "/".join(sent))
+                is_direct = is_direct or went_directly
             if is_direct:
                 await self.say(interaction, filled(language, DIRECTLY if sent else CLOSED))
+
+    def _sent_to(self, key: str, person: str) -> str:
+        """Where a picture was sent, for everybody or for this person; empty if it was not."""
+        return self.studio.chat.pressed(key) or self.studio.chat.pressed(f"{key}.{person}")
 
     async def address_of(self, channel: str, message: str) -> str:
         """The address of a message; empty where there is none."""

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
+import aiohttp
 import discord
 
 from calotype.bot.wording import shortened
@@ -55,7 +56,7 @@ class Guests:
         try:
             async with asyncio.timeout(ASKED_SECONDS):
                 await asyncio.gather(*map(ask, guilds))
-        except (TimeoutError, discord.HTTPException) as fault:
+        except (TimeoutError, discord.DiscordException, aiohttp.ClientError, OSError) as fault:
             LOG.warning("whether a person is on a server is not known: %s", fault)
             return member
         member = min(found, key=lambda member: member.joined_at or discord.utils.utcnow(), default=None)

@@ -70,7 +70,7 @@ async def fetched(attachment: discord.Attachment, limit: int) -> bytes:
         raise CalotypeError("{name} has more than {limit} MiB", name=attachment.filename, limit=limit >> 20)
     try:
         return await attachment.read()
-    except discord.HTTPException:
+    except (discord.NotFound, discord.Forbidden):
         raise CalotypeError(
             "{name} is not there any more; attach it again", name=attachment.filename, option="picture"
         ) from None

@@ -139,5 +139,5 @@ def changed(task: Mapping[str, Any], before: ImaginePrompt, prompt: ImaginePromp
     weight = prompt.image_weight
     if weight is None and before.image_weight is not None and action == "r":
         weight = INITIAL
-    is_given = weight is not None and (weight != before.image_weight or action in VARIATIONS)
+    is_given = weight is not None and weight != before.image_weight  # as before, it weighed the picture attached then
     return task | ({"strength": strength_of(weight)} if is_given else {})

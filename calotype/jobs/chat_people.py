@@ -51,6 +51,9 @@ class Terms:
     trial: float | None = None
 
 
+ROLE_SECONDS = 7 * DAY  # for which roles count on a server where the person does not come by: it may have left
+
+
 class ChatPeople:
     """The tables of people in the database of the job store."""
 
@@ -79,14 +82,14 @@ class ChatPeople:
         name = name.encode("utf-8", "replace").decode()[:MAX_NAME]
         with self._database.reading() as db:
             row = _row(db, member_id)
-            is_known = row is not None and name in ("", row.name) and _knows_roles(db, member_id, roles, server)
+            is_known = row is not None and name in ("", row.name) and self._knows_roles(db, member_id, roles, server)
             if is_known and not self._due(db, row, terms):
                 return self._member(db, row)
         with self._database.writing() as db:
             if _row(db, member_id) is None:
                 self._open(db, member_id, terms)
             self.change_within(db, member_id, **({"name": name} if name else {}))
-            _set_roles(db, member_id, roles, server)
+            self._set_roles(db, member_id, roles, server)
             self._settle(db, _row(db, member_id), terms)
             return self._member(db, _row(db, member_id))
 
@@ -160,9 +163,32 @@ class ChatPeople:
 
     def _roles(self, db: Connection, row: Row) -> list[float | None]:
         """What the roles of a person were given, on whatever server."""
-        ids = {f"role-{role}" for roles in _roles_by_server(db, row.id).values() for role in roles}
+        ids = {f"role-{role}" for there in self._roles_by_server(db, row.id) for role in there.roles}
         found = db.scalars(select(CHAT_OPTIONS.c.options).where(CHAT_OPTIONS.c.id.in_(ids))) if ids else ()
         return [options["seconds"] for options in found if "seconds" in options]
+
+    def _roles_by_server(self, db: Connection, member_id: str) -> Sequence[Row]:
+        """Those that count still."""
+        is_new = CHAT_ROLES.c.seen > self._clock() - ROLE_SECONDS
+        return db.execute(select(CHAT_ROLES).where(CHAT_ROLES.c.member == member_id, is_new)).all()
+
+    def _knows_roles(self, db: Connection, member_id: str, roles: Sequence[str] | None, server: str) -> bool:
+        known = {row.server: row for row in self._roles_by_server(db, member_id)}
+        if roles is None or (not roles and not known):
+            return True
+        there = known.get(server)
+        is_new = there is not None and there.roles == sorted(roles) and there.seen > self._clock() - DAY
+        return is_new and (not server or "" not in known)
+
+    def _set_roles(self, db: Connection, member_id: str, roles: Sequence[str] | None, server: str) -> None:
+        """Remembers the roles of a person on a server. Those of a server that was not known end with the first that
+        is."""
+        if roles is None:
+            return
+        if server:
+            db.execute(delete(CHAT_ROLES).where(CHAT_ROLES.c.member == member_id, CHAT_ROLES.c.server == ""))
+        values = {"roles": sorted(roles), "seen": self._clock()}
+        upsert(db, CHAT_ROLES, {"member": member_id, "server": server, **values}, values)
 
     def _is_alone(self, db: Connection, account: Account) -> bool:
         """Whether the invitation of an account is the account's own trial."""
@@ -306,26 +332,6 @@ def _row(db: Connection, member_id: str) -> Row | None:
 def _is_own(row: Row) -> bool:
     """Whether the account that is charged was opened for the chat."""
     return row.user == row.own_user
-
-
-def _roles_by_server(db: Connection, member_id: str) -> dict[str, list[str]]:
-    rows = db.execute(select(CHAT_ROLES).where(CHAT_ROLES.c.member == member_id))
-    return {row.server: row.roles for row in rows}
-
-
-def _knows_roles(db: Connection, member_id: str, roles: Sequence[str] | None, server: str) -> bool:
-    known = _roles_by_server(db, member_id)
-    return roles is None or (known.get(server, []) == sorted(roles) and (not server or "" not in known))
-
-
-def _set_roles(db: Connection, member_id: str, roles: Sequence[str] | None, server: str) -> None:
-    """Remembers the roles of a person on a server. Those of a server that was not known end with the first that is."""
-    if roles is None:
-        return
-    if server:
-        db.execute(delete(CHAT_ROLES).where(CHAT_ROLES.c.member == member_id, CHAT_ROLES.c.server == ""))
-    values = {"roles": sorted(roles)}
-    upsert(db, CHAT_ROLES, {"member": member_id, "server": server, **values}, values)
 
 
 def _move(db: Connection, old: str, new: str) -> None:

@@ -85,6 +85,7 @@ CHAT_ROLES = Table(
     Column("member", ForeignKey("chat_members.id", ondelete="CASCADE"), primary_key=True),
     Column("server", String(32), primary_key=True),  # on Discord; empty: it was not known
     Column("roles", JsonText, nullable=False),  # ids
+    Column("seen", Double, nullable=False),  # when the person was there
 )
 
 CHAT_MESSAGES = Table(

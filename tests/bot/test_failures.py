@@ -214,3 +214,33 @@ def test_an_error_of_the_bot_itself_is_said(play, studio, monkeypatch):
         assert "an error in Calotype itself" in result.response.content
 
     play(scene, check_errors=False)
+
+
+def test_what_fails_after_jobs_are_queued_asks_nobody_to_give_the_command_again(play, studio, monkeypatch):
+    def busy(job):
+        raise CalotypeError("the store is busy; try again")
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, "settings", private=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(studio.chat, "message", busy)
+            answer = await ann.slash(evening.channel, "imagine", prompt="fox")
+        assert len(studio.service.store.find()) == 1
+        said = [answer.response.message, *answer.followups]
+        assert not any("try again" in message.content for message in said if message)
+
+    play(scene)
+
+
+def test_a_lost_connection_while_a_sender_is_looked_up_is_no_error(play, monkeypatch):
+    async def scene(evening):
+        async def broken(guild, user_id):
+            raise aiohttp.ClientConnectionError("reset")
+
+        monkeypatch.setattr(discord.Guild, "fetch_member", broken)
+        assert await evening.bot.guests.meet(123) is None
+        answer = await evening.person("ann").user.slash("info")
+        assert "of 600 device seconds used today" in answer.response.content
+
+    play(scene)

@@ -9,6 +9,7 @@ from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
 from calotype.jobs.chat import Chat, Terms
 from calotype.jobs.jobs import BUG, Conflict, NotFound, OverBudget
+from calotype.jobs.usage import DAY
 from calotype.jobs.users import Accounts
 
 
@@ -96,6 +97,19 @@ def test_settings_reach_those_who_were_given_nothing_else(chat, accounts):
     assert seconds(*"123") == [40, None, 40]
     chat.grant_role("5", 50, Terms(40))
     assert seconds("3") == [50] and chat.visit("3", Terms(40), roles=[]).account.budget.seconds == 40
+
+
+def test_roles_of_a_server_end_a_week_after_the_person_was_there(chat, clock):
+    chat.grant_role("5", 70, Terms(40))
+    chat.visit("1", Terms(40), roles=["5"], server="100")
+    for _ in range(6):
+        clock.now += DAY
+        assert chat.visit("1", Terms(40), roles=["6"], server="200").account.budget.seconds == 70
+    clock.now += DAY
+    assert chat.visit("1", Terms(40), roles=["6"], server="200").account.budget.seconds == 40
+    for _ in range(9):  # who comes by each day keeps them
+        assert chat.visit("1", Terms(40), roles=["5"], server="100").account.budget.seconds == 70
+        clock.now += DAY
 
 
 def test_roles_of_all_servers_count_until_the_bot_leaves_one(chat):

@@ -246,6 +246,22 @@ def test_where_the_channel_is_closed_the_result_comes_directly(perform, close):
     perform(scene)
 
 
+def test_each_gets_a_picture_directly_where_the_channel_takes_none(perform):
+    async def scene(stage):
+        people = [stage.person("ann"), stage.person("ben")]
+        await stage.imagine(people[0], "fox")
+        await stage.work()
+        await stage.settled()
+        deny(stage, send_messages=True)
+        for person in people:
+            await person.click(stage.messages[0], "U1")
+            direct = stage.world.direct(person.id)
+            (message,) = await eventually(lambda there=direct: seen(there))
+            assert message.attachments and message.content.startswith("picture 1 of ")
+
+    perform(scene)
+
+
 def test_who_takes_no_direct_messages_keeps_the_pictures(perform):
     async def scene(stage):
         ann = stage.person("ann")
