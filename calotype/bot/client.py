@@ -203,7 +203,7 @@ class Bot(discord.Client):
         interaction: discord.Interaction,
         work: Callable[[CommandPlace, list[bytes]], Queued],
         *,
-        command: str = "",
+        command: str,
         attachments: Sequence[discord.Attachment] = (),
     ) -> None:
         """Queues the jobs of a command by `work` in a thread, and shows them.
@@ -213,10 +213,9 @@ class Bot(discord.Client):
 
         Args:
             work: takes the place of the messages, and the contents of the attachments.
-            command: that is admitted before its attachments are read; empty: `work` admits the person.
+            command: that is admitted before its attachments are read.
         """
-        if command:
-            await self.admit(interaction, command)
+        await self.admit(interaction, command)
         place = await self.place_for(interaction)
         contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
         queued = await asyncio.to_thread(work, place, contents)
@@ -418,7 +417,8 @@ class Bot(discord.Client):
         studio, delivery, key = self.studio, self.follower.delivery, f"u.{job.id}.{index}"
         language, person = language_for(interaction), str(interaction.user.id)
         place = await self.place_for(interaction, message)
-        channel, is_alone = place.channel, is_ephemeral(interaction)
+        is_alone = is_ephemeral(interaction)
+        channel = str(interaction.channel_id) if is_alone else place.channel
         if is_direct := channel != str(interaction.channel_id):
             key += f".{person}"
         turn = self._turns.setdefault(key, asyncio.Lock())

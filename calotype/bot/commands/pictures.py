@@ -9,11 +9,13 @@ import discord
 from discord import app_commands
 
 from calotype.bot.commands.mine import own_job, suggest_jobs
-from calotype.bot.interactions import _, answering, fetched, person_of
+from calotype.bot.interactions import _, answering, fetched, language_for, person_of
 from calotype.bot.studio import CommandPlace, Queued
 from calotype.bot.tags import tag
 from calotype.bot.wording import escaped
 from calotype.errors import CalotypeError, Message
+from calotype.jobs.chat import ChatMessage
+from calotype.jobs.jobs import Job
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -75,13 +77,16 @@ def add(bot: "Bot") -> None:
         strong: bool = False,
     ) -> None:
         person, action = person_of(interaction), "vb" if strong else "vs"
+        language, key = language_for(interaction), str(interaction.id)
 
-        def work(place: CommandPlace, _: list[bytes]) -> Queued:
-            message, known = bot.studio.pressed(person, own_job(bot, person, job).id, place.language)
-            return bot.studio.press(person, action, message, known, number, str(interaction.id), place)
+        def find() -> tuple[ChatMessage, Job]:
+            return bot.studio.pressed(person, own_job(bot, person, job).id, language)
 
         async with answering(interaction):
-            await bot.queue(interaction, work)
+            message, known = await asyncio.to_thread(find)
+            place = await bot.place_for(interaction, message)
+            queued = await asyncio.to_thread(bot.studio.press, person, action, message, known, number, key, place)
+            await bot.respond(interaction, queued, place)
 
     vary.autocomplete("job")(suggest_jobs(bot))
 
