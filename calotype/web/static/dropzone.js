@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { _ } from "./texts.js";
+import { filesOf, leftOut } from "./upload.js";
 
 export const PICTURES = "image/*,.heic,.tif,.tiff,.jxl,.pdf";
 
@@ -36,4 +37,16 @@ export function dropZone(host, { lead, hint, choose, take, isMany = true }) {
     take(event.dataTransfer);
   });
   return zone;
+}
+
+/** Gives a tab the pictures that were dropped or chosen; its `left` names those that are left out, its `notice` a fault. */
+export async function takeFiles(tab, transfer) {
+  tab.notice.textContent = tab.left.textContent = "";
+  try {
+    const { files, left } = await filesOf(transfer);
+    tab.left.textContent = leftOut(left, files.length);
+    tab.add(files);
+  } catch (fault) {
+    tab.notice.textContent = fault.message;
+  }
 }

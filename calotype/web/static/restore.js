@@ -5,7 +5,7 @@ import { call, eachPage, get, gone, post, submit, untilAnswered } from "./api.js
 import { openDialog, openInvented } from "./compare.js";
 import { openDamage } from "./damage.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { dropZone } from "./dropzone.js";
+import { dropZone, takeFiles } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
 import { downloadAll } from "./archive.js";
 import { FINISHED, inventedOf, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
@@ -15,7 +15,7 @@ import { Photo, SHOWN_BY_BROWSER } from "./photo.js";
 import * as removals from "./removals.js";
 import { _ } from "./texts.js";
 import { openTrials } from "./trials.js";
-import { contentOf, filesOf, leftOut, safeName, upload } from "./upload.js";
+import { contentOf, safeName, upload } from "./upload.js";
 
 const PAGE = 20; // photos that are shown at first, and by each press of "older"
 
@@ -45,7 +45,7 @@ customElements.define(
 
     build() {
       const texts = { lead: _("Drop old photos here"), choose: _("Choose photos"), hint: _("Photos, folders or ZIP files. Nothing leaves your service.") };
-      this.zone = dropZone(this, { ...texts, take: (transfer) => this.drop(transfer) });
+      this.zone = dropZone(this, { ...texts, take: (transfer) => takeFiles(this, transfer) });
       this.notice = el("p", { class: "ct-fault", role: "alert" });
       this.left = el("p", { class: "ct-soft", role: "status" });
       this.bar = el("div", { class: "ct-bar" });
@@ -128,17 +128,6 @@ customElements.define(
     }
 
     // Files
-
-    async drop(transfer) {
-      this.notice.textContent = this.left.textContent = "";
-      try {
-        const { files, left } = await filesOf(transfer);
-        this.left.textContent = leftOut(left, files.length);
-        this.add(files);
-      } catch (fault) {
-        this.notice.textContent = fault.message;
-      }
-    }
 
     add(files) {
       const photos = files.map((file) => {

@@ -4,14 +4,14 @@
 import { eachPage, get, gone, submit, untilAnswered } from "./api.js";
 import { downloadAll } from "./archive.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { dropZone } from "./dropzone.js";
+import { dropZone, takeFiles } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
 import { FINISHED, isPicture, progressOf, smallOf, stateText, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { clearFaults, onOrder, showFault } from "./orders.js";
 import * as removals from "./removals.js";
 import { _ } from "./texts.js";
-import { fileOf, filesOf, leftOut, safeName, upload } from "./upload.js";
+import { fileOf, safeName, upload } from "./upload.js";
 
 const PAGE = 10; // scans that are shown at first, and by each press of "older"
 const newest = (jobs) => [...jobs].sort((a, b) => b.created - a.created)[0] ?? null;
@@ -69,7 +69,7 @@ customElements.define(
 
     connectedCallback() {
       const texts = { lead: _("Drop scans of several photos here"), choose: _("Choose scans"), hint: _("Each photo on the glass is found, cut out, and turned straight and upright. The scan stays as it is.") };
-      this.zone = dropZone(this, { ...texts, take: (transfer) => this.drop(transfer) });
+      this.zone = dropZone(this, { ...texts, take: (transfer) => takeFiles(this, transfer) });
       this.notice = el("p", { class: "ct-fault", role: "alert" });
       this.left = el("p", { class: "ct-soft", role: "status" });
       this.list = el("ul", { class: "ct-list" });
@@ -142,17 +142,6 @@ customElements.define(
     }
 
     // Files
-
-    async drop(transfer) {
-      this.notice.textContent = this.left.textContent = "";
-      try {
-        const { files, left } = await filesOf(transfer);
-        this.left.textContent = leftOut(left, files.length);
-        this.add(files);
-      } catch (fault) {
-        this.notice.textContent = fault.message;
-      }
-    }
 
     add(files) {
       const scans = files.map((file) => Object.assign(new Scan(safeName(file.name)), { file }));
