@@ -23,7 +23,12 @@ NOSE = 0.55  # height of the nose over the plane of the eyes, of their distance
 def noise(pixels: np.ndarray) -> float:
     """Standard deviation of noise in the calmest parts, levels (Immerkaer 1996); 0 where it can't be measured."""
     figures = np.concatenate([np.empty(0), *(_cells(tile) for tile in _tiles(pixels))])
-    return float(np.quantile(figures, CALM) * math.sqrt(math.pi / 2) / 6) if len(figures) else 0.0
+    return float(sigma_of(np.quantile(figures, CALM))) if len(figures) else 0.0
+
+
+def sigma_of(response: np.ndarray) -> np.ndarray:
+    """Standard deviation of noise by the mean absolute response of `LAPLACIAN` (Immerkaer 1996)."""
+    return response * math.sqrt(math.pi / 2) / 6
 
 
 def _cells(tile: np.ndarray) -> np.ndarray:

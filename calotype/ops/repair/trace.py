@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from calotype.ops.examine import LAPLACIAN, sigma_of
+
 SHORTEST, SLIM = 14.0, 4.0  # length of a mark that is followed in pixels, and its square over the area
 END = 40  # pixels of a mark that give the direction of its end
 REACH = 10  # pixels beside this direction to which a path may bend
@@ -150,10 +152,9 @@ def _strip(pixels: np.ndarray, probability: np.ndarray, end: End) -> Strip | Non
 
 
 def _local_noise(levels: np.ndarray) -> np.ndarray:
-    """Standard deviation around each pixel, by the mean absolute Laplacian (Immerkaer 1996)."""
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-    laplacian = np.abs(cv2.filter2D(levels, -1, kernel, borderType=cv2.BORDER_REPLICATE))
-    return np.maximum(cv2.blur(laplacian, (NOISE, NOISE)) * math.sqrt(math.pi / 2) / 6, MIN_NOISE)
+    """Standard deviation around each pixel."""
+    response = np.abs(cv2.filter2D(levels, -1, LAPLACIAN, borderType=cv2.BORDER_REPLICATE))
+    return np.maximum(sigma_of(cv2.blur(response, (NOISE, NOISE))), MIN_NOISE)
 
 
 def _ridge(levels: np.ndarray, width: float) -> np.ndarray:
