@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import aiohttp
 import discord
 
 from calotype.bot.wording import address
+
+UNREACHED = (discord.DiscordException, aiohttp.ClientError, OSError)  # whatever a request to Discord may end in
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import discord
 from discord import app_commands
 
 from calotype.bot.buttons import JobButton, JobSelect, job_view, picture_view, region_view
+from calotype.bot.channels import UNREACHED
 from calotype.bot.delivery import GONE, Content, Make, copied, is_for_later, plain_text
 from calotype.bot.follow import LOOK_SECONDS, Follower
 from calotype.bot.guests import Guests
@@ -53,9 +54,7 @@ CLOSED = Message(
     "server; /show has these pictures once they are done, for you alone."
 )
 WINDOW_SECONDS = 0.4  # to find out what a window shows: it is the first answer, which is due within three
-THREADS = (
-    64  # that may wait for the store, as many as it has connections; Discord's addresses are looked up in them too
-)
+THREADS = 64  # that may wait for the store, which has as many connections; they look up Discord's addresses, too
 
 
 def owners_of(app: discord.AppInfo) -> set[int]:
@@ -166,21 +165,26 @@ class Bot(discord.Client):
         """Whether the bot serves the server, or the person who writes directly; who is not served is told so. Who
         writes directly is looked up at Discord, after the interaction was acknowledged."""
         is_typing = interaction.type is discord.InteractionType.autocomplete
-        if interaction.guild_id is None:
+        if interaction.guild_id is not None:
+            is_served = self.guests.serves(interaction.guild_id)
+        else:
             if not is_typing:
                 await acknowledge(interaction)
-            await self.guests.meet(interaction.user.id)  # also for `person_of`
-        is_served = await self._is_served(interaction)
+            member = await self.guests.meet(interaction.user.id)  # also for `person_of`
+            is_served = member is not None or self._serves_unknown(interaction)
         if not is_served and not is_typing:
             await self.refuse(interaction, Message("this bot serves the servers of its owner only"))
         return is_served
 
     async def _is_served(self, interaction: discord.Interaction) -> bool:
+        """As `serves`, by as little as is needed, and nothing is said."""
         if interaction.guild_id is not None:
             return self.guests.serves(interaction.guild_id)
-        if not self.studio.settings.servers or self.is_owner(interaction):
-            return True
-        return await self.guests.meet(interaction.user.id) is not None
+        return self._serves_unknown(interaction) or await self.guests.meet(interaction.user.id) is not None
+
+    def _serves_unknown(self, interaction: discord.Interaction) -> bool:
+        """Whether somebody who writes directly is served without being on a server of the bot."""
+        return not self.studio.settings.servers or self.is_owner(interaction)
 
     def wants(self, interaction: discord.Interaction, name: str) -> bool:
         """Whether the person has chosen something by /settings."""
@@ -240,7 +244,7 @@ class Bot(discord.Client):
         """
         try:
             await self._respond(interaction, queued, place, note)
-        except (CalotypeError, discord.DiscordException, aiohttp.ClientError, OSError) as fault:
+        except (CalotypeError, *UNREACHED) as fault:
             LOG.warning("an interaction was not answered, and its jobs are in the queue: %s", fault)
 
     async def _respond(
@@ -414,16 +418,17 @@ class Bot(discord.Client):
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:
         """U1 to U4: one picture, once for a grid, or for a person who sees it alone; it costs nothing. One that was
         deleted is sent again. Below a message that only the person sees, the answer is another such message."""
-        studio, delivery, key = self.studio, self.follower.delivery, f"u.{job.id}.{index}"
-        language, person = language_for(interaction), str(interaction.user.id)
+        studio, delivery = self.studio, self.follower.delivery
+        language, person, here = language_for(interaction), str(interaction.user.id), str(interaction.channel_id)
         place = await self.place_for(interaction, message)
         is_alone = is_ephemeral(interaction)
-        channel = str(interaction.channel_id) if is_alone else place.channel
-        if is_direct := channel != str(interaction.channel_id):
-            key += f".{person}"
-        turn = self._turns.setdefault(key, asyncio.Lock())
+        channel = here if is_alone else place.channel
+        shared = f"u.{job.id}.{index}"
+        own = f"{shared}.{person}"  # of a picture that the person has directly
+        keys = (shared, own) if channel == here else (own,)
+        turn = self._turns.setdefault(keys[0], asyncio.Lock())
         async with turn:
-            known = "" if is_alone else await asyncio.to_thread(self._sent_to, key, person)
+            known = "" if is_alone else await asyncio.to_thread(studio.chat.pressed, *keys)
             if known and await delivery.is_there(*(sent := known.split("/")[-2:])):
                 await self._say_where(interaction, await self.address_of(*sent))
                 return
@@ -446,19 +451,14 @@ class Bot(discord.Client):
             if is_alone:
                 await self._show_alone(interaction, make, plain)
                 return
-            sent = await delivery.send_now(channel, person, make, plain, key, known)
-            if sent is None and not is_direct:
+            sent = await delivery.send_now(channel, person, make, plain, keys[0], known)
+            if sent is None and channel == here:
                 raise CalotypeError("the picture cannot be sent: this channel takes none, nor do your direct messages")
+            is_shared = sent is not None and sent[0] == here  # else the person wants it so, or the channel takes none
             if sent is not None:
-                went_directly = not is_direct and sent[0] != channel  # the channel takes none
-                await asyncio.to_thread(studio.chat.press, f"{key}.{person}" if went_directly else key, "/".join(sent))
-                is_direct = is_direct or went_directly
-            if is_direct:
+                await asyncio.to_thread(studio.chat.press, shared if is_shared else own, "/".join(sent))
+            if not is_shared:
                 await self.say(interaction, filled(language, DIRECTLY if sent else CLOSED))
-
-    def _sent_to(self, key: str, person: str) -> str:
-        """Where a picture was sent, for everybody or for this person; empty if it was not."""
-        return self.studio.chat.pressed(key) or self.studio.chat.pressed(f"{key}.{person}")
 
     async def address_of(self, channel: str, message: str) -> str:
         """The address of a message; empty where there is none."""

@@ -16,7 +16,7 @@ import aiohttp
 import discord
 
 from calotype.bot.buttons import TEMPLATE
-from calotype.bot.channels import Channels
+from calotype.bot.channels import UNREACHED, Channels
 from calotype.bot.studio import Studio, suffix_of
 from calotype.bot.wording import WORDINGS, shortened
 from calotype.errors import CalotypeError, Message
@@ -126,7 +126,7 @@ class Delivery:
         place = self._client.get_partial_messageable(int(message.channel))
         try:
             await place.get_partial_message(int(message.message)).delete()
-        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:
+        except UNREACHED as fault:
             LOG.warning("job %s: its old message stays: %s", message.job, fault)
 
     async def _sent_before(self, message: ChatMessage, since: float) -> str:
@@ -235,7 +235,7 @@ class Delivery:
             await place.get_partial_message(int(message)).fetch()
         except discord.NotFound:
             return False
-        except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:
+        except UNREACHED as fault:
             LOG.warning("message %s cannot be read: %s", message, fault)
         return True
 

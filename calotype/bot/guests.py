@@ -6,9 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-import aiohttp
 import discord
 
+from calotype.bot.channels import UNREACHED
 from calotype.bot.wording import shortened
 from calotype.languages import language_of, translate
 
@@ -56,7 +56,7 @@ class Guests:
         try:
             async with asyncio.timeout(ASKED_SECONDS):
                 await asyncio.gather(*map(ask, guilds))
-        except (TimeoutError, discord.DiscordException, aiohttp.ClientError, OSError) as fault:
+        except UNREACHED as fault:
             LOG.warning("whether a person is on a server is not known: %s", fault)
             return member
         member = min(found, key=lambda member: member.joined_at or discord.utils.utcnow(), default=None)

@@ -6,11 +6,11 @@ import logging
 import signal
 from collections.abc import Iterator
 
-import aiohttp
 import discord
 
 from calotype.api.service import Service
 from calotype.api.settings import ServiceSettings
+from calotype.bot.channels import UNREACHED
 from calotype.bot.check import Findings, findings
 from calotype.bot.client import INTENTS, Bot
 from calotype.bot.commands import new_bot
@@ -116,7 +116,7 @@ def _as_sentence() -> Iterator[None]:
         if fault.code == REFUSED_TOKEN:
             raise refused from None
         raise CalotypeError("Discord cannot be reached: {reason}", reason=str(fault)) from None
-    except (discord.DiscordException, aiohttp.ClientError, OSError) as fault:
+    except UNREACHED as fault:
         raise CalotypeError("Discord cannot be reached: {reason}", reason=str(fault)) from None
 
 

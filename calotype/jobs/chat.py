@@ -95,10 +95,13 @@ class Chat(ChatPeople):
 
     # Buttons
 
-    def pressed(self, key: str) -> str:
-        """The address of the message that a button brought; empty if it was not pressed yet."""
+    def pressed(self, *keys: str) -> str:
+        """The address of the message that a button brought, by the first of its keys that has one; empty if it was not
+        pressed yet."""
         with self._database.reading() as db:
-            return db.scalar(select(CHAT_PRESSES.c.address).where(CHAT_PRESSES.c.key == key)) or ""
+            rows = db.execute(select(CHAT_PRESSES.c.key, CHAT_PRESSES.c.address).where(CHAT_PRESSES.c.key.in_(keys)))
+            known = {row.key: row.address for row in rows}
+        return next((known[key] for key in keys if key in known), "")
 
     def pictures(self, job: str) -> set[str]:
         """The ids of the messages that the buttons U1 to U4 of a job brought."""

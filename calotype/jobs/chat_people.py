@@ -24,6 +24,7 @@ from calotype.jobs.usage import DAY, add_usage, spent
 from calotype.jobs.users import CHAT_NAME, Accounts, hash_of_code
 
 MAX_NAME = 100  # characters of a name in the chat
+ROLE_SECONDS = 7 * DAY  # for which roles count on a server where the person does not come by: it may have left
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,6 @@ class Terms:
 
     daily: float
     trial: float | None = None
-
-
-ROLE_SECONDS = 7 * DAY  # for which roles count on a server where the person does not come by: it may have left
 
 
 class ChatPeople:
