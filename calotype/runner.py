@@ -28,7 +28,7 @@ from calotype.outputs.drawings import DrawingPaths, save_drawing
 from calotype.outputs.inputs import Item, in_another_format, pictures_in, plan
 from calotype.outputs.masks import with_masks
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import comparison_of, format_of, key, mask_of, uncertainty_of
+from calotype.outputs.names import comparison_of, format_of, key, mask_of, pictures_beside, uncertainty_of
 from calotype.outputs.reproduce import Reproduction, compared
 from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result
 from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
@@ -182,10 +182,12 @@ class _AlbumRun(_PictureRun):
     def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording, *, has_previews: bool = False):
         super().__init__(engine)
         self._has_previews = has_previews
-        self.task, self.album, self.wording = _with_extras(request.task, album), album, wording
+        self.task, self.album, self.wording = request.task, album, wording
+        _check_mask(self.task, album)
         check(self.task, engine.settings, request.limits)
+        self._beside = pictures_beside(self.task, album)
         inputs, max_pixels = request.inputs or (self.task.source,), engine.settings.max_pixels
-        self.plan = with_masks(plan(inputs, self._named(album), self.task.format, max_pixels), self.task)
+        self.plan = with_masks(plan(inputs, self._named(album), self.task.format, max_pixels, self._beside), self.task)
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
         self.topics: set[str] = set()
@@ -273,7 +275,7 @@ class _AlbumRun(_PictureRun):
             return
         if existing.fault and not self.album.overwrite:
             raise PictureError(existing.fault)
-        check_overwrites(item, self.album)
+        check_overwrites(item, self.album, self._beside)
         check_disk_space(item.target.parent)
         if not self.engine.is_loaded:
             from calotype.picture import Picture
@@ -302,9 +304,8 @@ class _AlbumRun(_PictureRun):
     def _lacks_picture(self, item: Item, record: "Record") -> bool:
         """Whether a result that is done already is made again for a picture beside it: of what was invented, or of what
         was repaired."""
-        is_restored = any(face.treated for face in record.faces)
-        lacks_uncertainty = self.album.uncertainty and is_restored and not uncertainty_of(item.target).exists()
-        return lacks_uncertainty or (self.album.save_mask and not mask_of(item.target).exists())
+        needed = {mask_of} | {uncertainty_of for face in record.faces if face.treated}
+        return any(path_of in needed and not path_of(item.target).exists() for path_of in self._beside)
 
     def _page(self, item: Item) -> int:
         return item.page or self.task.page
@@ -364,7 +365,7 @@ class _AlbumRun(_PictureRun):
         text = "a result of {width}x{height} pixels is too large for {old}: it is saved as {new}"
         old, new = (name.upper() for name in (format_of(item.target), format))
         yield Note(Message(text, width=size[1], height=size[0], old=old, new=new), str(item.source))
-        return in_another_format(item, self.plan.items, self.album, format)
+        return in_another_format(item, self.plan.items, self.album, format, self._beside)
 
     def _skip(self, item: Item, record: "Record") -> Skipped:
         """Done already; writes the sidecar and comparison that an interrupted run may have missed."""
@@ -404,7 +405,7 @@ class _AlbumRun(_PictureRun):
                 if not self._may_change_format:
                     raise
                 item = yield from self._in_large_format(item, result.picture.pixels.shape[:2])
-                check_overwrites(item, self.album)
+                check_overwrites(item, self.album, self._beside)
                 existing = existing_result(item.target, task, self.hashes.models)
                 if existing.fault and not self.album.overwrite:
                     raise PictureError(existing.fault) from None
@@ -528,7 +529,7 @@ class _SplitRun(_AlbumRun):
             return
         if existing.fault and not self.album.overwrite:
             raise PictureError(existing.fault)
-        check_overwrites(part, self.album)
+        check_overwrites(part, self.album, self._beside)
         self._overlap.begin(
             partial(save_result, result, part, task, self.album),
             lambda file: self._guarded(part, self._saved(part, task, result, started, file)),
@@ -567,19 +568,10 @@ class _SplitRun(_AlbumRun):
         return done
 
 
-def _with_extras(task: Any, album: Album) -> Any:
-    """The task, with the pictures beside its result that the album asks for.
-
-    Raises:
-        CalotypeError: no face is restored of which it could tell what is invented, or nothing is repaired.
-    """
+def _check_mask(task: Any, album: Album) -> None:
+    """Raises CalotypeError if the mask of what is repaired is asked for, and nothing is repaired."""
     if album.save_mask and (not isinstance(task, Restore) or task.aligned):
         raise CalotypeError("{option:save_mask} is of damage that restore repairs; leave it out here")
-    if not album.uncertainty:
-        return task
-    if not isinstance(task, Restore) or task.aligned or "none" in (task.faces, task.face_model):
-        raise CalotypeError("no face is restored, so {option:uncertainty} has no effect; leave it out")
-    return replace(task, has_uncertainty=True)
 
 
 class _DrawingRun(_PictureRun):
