@@ -10,7 +10,7 @@ import io
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ from calotype.outputs.model_hashes import CurrentHashes
 from calotype.outputs.names import comparison_of, format_of, key, mask_of, pictures_beside, uncertainty_of
 from calotype.outputs.reproduce import Reproduction, compared
 from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result
-from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
+from calotype.outputs.sidecar import Existing, existing_result, sha256_of, sidecar_of, write_sidecar
 from calotype.overlap import WAIT, Overlap
 from calotype.tasks import FindFaces, Imagine, Restore, Saving, Split, Upscale, kind_of
 from calotype.tasks.events import (
@@ -266,23 +266,15 @@ class _AlbumRun(_PictureRun):
         task = item.task_of(self.task, self._page(item))
         if hasattr(task, "auto_seconds"):
             task = replace(task, auto_seconds=task.auto_seconds / len(self.plan.items))
-        existing = existing_result(item.target, task, self.hashes.models)
-        if not existing.stored and (size := self._size_beyond_format(item, task)):
-            item = yield from self._in_large_format(item, size)
-            existing = existing_result(item.target, task, self.hashes.models)
-        if existing.stored and not self._lacks_picture(item, existing.stored.record):
-            yield self._skip(item, existing.stored.record)
+        item = yield from self._checked(item, task)
+        if item is None:
             return
-        if existing.fault and not self.album.overwrite:
-            raise PictureError(existing.fault)
-        check_overwrites(item, self.album, self._beside)
-        check_disk_space(item.target.parent)
         if not self.engine.is_loaded:
             from calotype.picture import Picture
 
             # a damaged one fails before torch is loaded
             Picture.open(task.source, self.engine.settings.max_pixels, task.page)
-        started, result = time.monotonic(), None
+        started = time.monotonic()
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
                 if isinstance(step, Note) and step.topic:
@@ -291,10 +283,39 @@ class _AlbumRun(_PictureRun):
                     self.topics.add(step.topic)
                 if isinstance(step, Progress):  # this picture is decoded
                     self._read_ahead()
-                if isinstance(step, Progress | Note):
+                if isinstance(step, Drawing):
+                    yield from [Preview(str(item.source), _jpeg(step.look()))] if self._has_previews else ()
+                elif isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
-                    result = step
+                    yield from self._write(item, task, step, started)
+                    started = time.monotonic()
+
+    def _checked(self, item: Item, task: Any) -> Generator[Event, None, Item | None]:
+        """The picture with the place of its result, before any work; None where that is done already.
+
+        Raises:
+            CalotypeError: something else is at that place, or the disk is full.
+        """
+        existing = existing_result(item.target, task, self.hashes.models)
+        if not existing.stored and (size := self._size_beyond_format(item, task)):
+            item = yield from self._in_large_format(item, size)
+            existing = existing_result(item.target, task, self.hashes.models)
+        if existing.stored and not self._lacks_picture(item, existing.stored.record):
+            yield self._skip(item, existing.stored.record)
+            return None
+        self._check_place(item, existing)
+        check_disk_space(item.target.parent)
+        return item
+
+    def _check_place(self, item: Item, existing: Existing) -> None:
+        """Raises CalotypeError if writing a result overwrites something else."""
+        if existing.fault and not self.album.overwrite:
+            raise PictureError(existing.fault)
+        check_overwrites(item, self.album, self._beside)
+
+    def _write(self, item: Item, task: Any, result: "Result", started: float) -> Iterator[Event]:
+        """Begins to write a result, when the one before is written."""
         yield WAIT
         self._overlap.begin(
             partial(save_result, result, item, task, self.album),
@@ -405,10 +426,7 @@ class _AlbumRun(_PictureRun):
                 if not self._may_change_format:
                     raise
                 item = yield from self._in_large_format(item, result.picture.pixels.shape[:2])
-                check_overwrites(item, self.album, self._beside)
-                existing = existing_result(item.target, task, self.hashes.models)
-                if existing.fault and not self.album.overwrite:
-                    raise PictureError(existing.fault) from None
+                self._check_place(item, existing_result(item.target, task, self.hashes.models))
                 saved = save_result(result, item, task, self.album)
         seconds = time.monotonic() - started
         from calotype.picture.notes import as_message
@@ -492,48 +510,28 @@ class _SplitRun(_AlbumRun):
         return album if self._names_file else replace(album, suffix=album.suffix + FIRST_PHOTO)
 
     def _restore(self, item: Item) -> Iterator[Event]:
-        if item.fault:
-            raise PictureError(item.fault)
-        if self._ahead:
-            self._ahead.wait()
-        task = item.task_of(self.task, self._page(item))
-        if not task.dry_run:
-            check_disk_space(item.target.parent)
-            if done := self._all_done(item, task):
-                yield from (self._skip(part, record) for part, record in done)
-                return
-        if not self.engine.is_loaded:
-            from calotype.picture import Picture
+        yield from super()._restore(item)
+        self.done += self.task.dry_run
 
-            Picture.open(task.source, self.engine.settings.max_pixels, task.page)  # see above
-        started = time.monotonic()
-        with contextlib.closing(self.engine.run(task)) as steps:
-            for step in steps:
-                if isinstance(step, Progress):
-                    self._read_ahead()
-                if isinstance(step, Drawing):
-                    yield from [Preview(str(item.source), _jpeg(step.look()))] if self._has_previews else ()
-                elif isinstance(step, Progress | Note):
-                    yield replace(step, source=str(item.source))
-                else:
-                    yield from self._save_photo(self._photo(item, step.record.options["photo"]), step, task, started)
-                    started = time.monotonic()
-        self.done += task.dry_run
+    def _checked(self, item: Item, task: Split) -> Generator[Event, None, Item | None]:
+        """As for one result; the places of photos are known when they are found."""
+        if task.dry_run:
+            return item
+        check_disk_space(item.target.parent)
+        done = self._all_done(item, task)
+        yield from (self._skip(part, record) for part, record in done)
+        return None if done else item
 
-    def _save_photo(self, part: Item, result: "Result", task: Split, started: float) -> Iterator[Event]:
-        task = replace(task, photo=result.record.options["photo"])
+    def _write(self, item: Item, task: Split, result: "Result", started: float) -> Iterator[Event]:
+        number = result.record.options["photo"]
+        part, task = self._photo(item, number), replace(task, photo=number)
         existing = existing_result(part.target, task, self.hashes.models)
-        yield WAIT
         if existing.stored:
+            yield WAIT
             yield self._skip(part, existing.stored.record)
             return
-        if existing.fault and not self.album.overwrite:
-            raise PictureError(existing.fault)
-        check_overwrites(part, self.album, self._beside)
-        self._overlap.begin(
-            partial(save_result, result, part, task, self.album),
-            lambda file: self._guarded(part, self._saved(part, task, result, started, file)),
-        )
+        self._check_place(part, existing)
+        yield from super()._write(part, task, result, started)
 
     def _photo(self, item: Item, number: int) -> Item:
         """The item of one photo. Raises PictureError if its result would overwrite a scan of this run."""
