@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from calotype.ops.color import LUMA
+from calotype.ops.resize import averaged
 
 TEMPLATE = np.array(  # eye, eye, nose, mouth corner, mouth corner; picture's left first
     [
@@ -74,7 +75,7 @@ def _shrunk(pixels: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarr
         return pixels, matrix
     height = max(1, round(region.shape[0] * scale_of(matrix)))
     width = max(1, round(region.shape[1] * scale_of(matrix)))
-    small = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    small = averaged(region, height, width)
     ratio = np.array([region.shape[1] / width, region.shape[0] / height])
     into = matrix.copy()
     into[:, 2] += matrix[:, :2] @ ((ratio - 1) / 2 + (left, top))
