@@ -50,11 +50,15 @@ def scale_of(matrix: np.ndarray) -> float:
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
-def yaw(landmarks: np.ndarray) -> float:
-    """Degrees by which a head is turned, by its five landmarks: positive to the picture's right, 90 for a profile."""
+def yaw(landmarks: np.ndarray, nose_depth: float = NOSE_DEPTH) -> float:
+    """Degrees by which a head is turned, by its five landmarks: positive to the picture's right, 90 for a profile.
+
+    Args:
+        nose_depth: of the nose's tip before the eyes, of the eyes' distance.
+    """
     eyes, across = landmarks[:2].mean(0), landmarks[1] - landmarks[0]
     forward = (landmarks[2] - eyes) @ across / max(1e-6, across @ across)
-    return float(np.degrees(np.arctan(forward / NOSE_DEPTH)))
+    return float(np.degrees(np.arctan(forward / nose_depth)))
 
 
 def align(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
