@@ -4,7 +4,7 @@ import { get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
 import { deleteWithUndo, isDeleted, picturesOf, watchDeletions } from "./deletion.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { asMany, FINISHED, isPicture, jobTitle, joined, previewOf, progressOf } from "./jobs.js";
+import { asMany, FINISHED, isPicture, jobTitle, joined, previewOf, progressOf, renew } from "./jobs.js";
 import { watch } from "./live.js";
 import { fill, onOrder, showFault } from "./orders.js";
 import { _ } from "./texts.js";
@@ -87,10 +87,7 @@ customElements.define(
         if (parent) this.show(parent);
       }
       if (job.kind !== "imagine") return;
-      const at = this.jobs.findIndex((other) => other.id === job.id);
-      if (at >= 0) this.jobs[at] = job;
-      else this.jobs.unshift(job);
-      if (at >= 0) this.show(job);
+      if (renew(this.jobs, job)) this.show(job);
       else this.showAll();
     }
 
