@@ -10,7 +10,7 @@ import io
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,10 +28,10 @@ from calotype.outputs.drawings import DrawingPaths, save_drawing
 from calotype.outputs.inputs import Item, in_another_format, pictures_in, plan
 from calotype.outputs.masks import with_masks
 from calotype.outputs.model_hashes import CurrentHashes
-from calotype.outputs.names import comparison_of, format_of, key, mask_of, uncertainty_of
+from calotype.outputs.names import comparison_of, format_of, key, mask_of, pictures_beside, uncertainty_of
 from calotype.outputs.reproduce import Reproduction, compared
 from calotype.outputs.save import SavedFile, check_disk_space, check_overwrites, save_result
-from calotype.outputs.sidecar import existing_result, sha256_of, sidecar_of, write_sidecar
+from calotype.outputs.sidecar import Existing, existing_result, sha256_of, sidecar_of, write_sidecar
 from calotype.overlap import WAIT, Overlap
 from calotype.tasks import FindFaces, Imagine, Restore, Saving, Split, Upscale, kind_of
 from calotype.tasks.events import (
@@ -182,10 +182,12 @@ class _AlbumRun(_PictureRun):
     def __init__(self, request: Request, engine: Engine, album: Album, wording: Wording, *, has_previews: bool = False):
         super().__init__(engine)
         self._has_previews = has_previews
-        self.task, self.album, self.wording = _with_extras(request.task, album), album, wording
+        self.task, self.album, self.wording = request.task, album, wording
+        _check_mask(self.task, album)
         check(self.task, engine.settings, request.limits)
+        self._beside = pictures_beside(self.task, album)
         inputs, max_pixels = request.inputs or (self.task.source,), engine.settings.max_pixels
-        self.plan = with_masks(plan(inputs, self._named(album), self.task.format, max_pixels), self.task)
+        self.plan = with_masks(plan(inputs, self._named(album), self.task.format, max_pixels, self._beside), self.task)
         self.hashes = CurrentHashes(engine.settings)
         self.report: Report | None = None
         self.topics: set[str] = set()
@@ -264,23 +266,15 @@ class _AlbumRun(_PictureRun):
         task = item.task_of(self.task, self._page(item))
         if hasattr(task, "auto_seconds"):
             task = replace(task, auto_seconds=task.auto_seconds / len(self.plan.items))
-        existing = existing_result(item.target, task, self.hashes.models)
-        if not existing.stored and (size := self._size_beyond_format(item, task)):
-            item = yield from self._in_large_format(item, size)
-            existing = existing_result(item.target, task, self.hashes.models)
-        if existing.stored and not self._lacks_picture(item, existing.stored.record):
-            yield self._skip(item, existing.stored.record)
+        item = yield from self._checked(item, task)
+        if item is None:
             return
-        if existing.fault and not self.album.overwrite:
-            raise PictureError(existing.fault)
-        check_overwrites(item, self.album)
-        check_disk_space(item.target.parent)
         if not self.engine.is_loaded:
             from calotype.picture import Picture
 
             # a damaged one fails before torch is loaded
             Picture.open(task.source, self.engine.settings.max_pixels, task.page)
-        started, result = time.monotonic(), None
+        started = time.monotonic()
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
                 if isinstance(step, Note) and step.topic:
@@ -289,10 +283,39 @@ class _AlbumRun(_PictureRun):
                     self.topics.add(step.topic)
                 if isinstance(step, Progress):  # this picture is decoded
                     self._read_ahead()
-                if isinstance(step, Progress | Note):
+                if isinstance(step, Drawing):
+                    yield from [Preview(str(item.source), _jpeg(step.look()))] if self._has_previews else ()
+                elif isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
-                    result = step
+                    yield from self._write(item, task, step, started)
+                    started = time.monotonic()
+
+    def _checked(self, item: Item, task: Any) -> Generator[Event, None, Item | None]:
+        """The picture with the place of its result, before any work; None where that is done already.
+
+        Raises:
+            CalotypeError: something else is at that place, or the disk is full.
+        """
+        existing = existing_result(item.target, task, self.hashes.models)
+        if not existing.stored and (size := self._size_beyond_format(item, task)):
+            item = yield from self._in_large_format(item, size)
+            existing = existing_result(item.target, task, self.hashes.models)
+        if existing.stored and not self._lacks_picture(item, existing.stored.record):
+            yield self._skip(item, existing.stored.record)
+            return None
+        self._check_place(item, existing)
+        check_disk_space(item.target.parent)
+        return item
+
+    def _check_place(self, item: Item, existing: Existing) -> None:
+        """Raises CalotypeError if writing a result overwrites something else."""
+        if existing.fault and not self.album.overwrite:
+            raise PictureError(existing.fault)
+        check_overwrites(item, self.album, self._beside)
+
+    def _write(self, item: Item, task: Any, result: "Result", started: float) -> Iterator[Event]:
+        """Begins to write a result, when the one before is written."""
         yield WAIT
         self._overlap.begin(
             partial(save_result, result, item, task, self.album),
@@ -302,9 +325,8 @@ class _AlbumRun(_PictureRun):
     def _lacks_picture(self, item: Item, record: "Record") -> bool:
         """Whether a result that is done already is made again for a picture beside it: of what was invented, or of what
         was repaired."""
-        is_restored = any(face.treated for face in record.faces)
-        lacks_uncertainty = self.album.uncertainty and is_restored and not uncertainty_of(item.target).exists()
-        return lacks_uncertainty or (self.album.save_mask and not mask_of(item.target).exists())
+        needed = {mask_of} | {uncertainty_of for face in record.faces if face.treated}
+        return any(path_of in needed and not path_of(item.target).exists() for path_of in self._beside)
 
     def _page(self, item: Item) -> int:
         return item.page or self.task.page
@@ -364,7 +386,7 @@ class _AlbumRun(_PictureRun):
         text = "a result of {width}x{height} pixels is too large for {old}: it is saved as {new}"
         old, new = (name.upper() for name in (format_of(item.target), format))
         yield Note(Message(text, width=size[1], height=size[0], old=old, new=new), str(item.source))
-        return in_another_format(item, self.plan.items, self.album, format)
+        return in_another_format(item, self.plan.items, self.album, format, self._beside)
 
     def _skip(self, item: Item, record: "Record") -> Skipped:
         """Done already; writes the sidecar and comparison that an interrupted run may have missed."""
@@ -404,10 +426,7 @@ class _AlbumRun(_PictureRun):
                 if not self._may_change_format:
                     raise
                 item = yield from self._in_large_format(item, result.picture.pixels.shape[:2])
-                check_overwrites(item, self.album)
-                existing = existing_result(item.target, task, self.hashes.models)
-                if existing.fault and not self.album.overwrite:
-                    raise PictureError(existing.fault) from None
+                self._check_place(item, existing_result(item.target, task, self.hashes.models))
                 saved = save_result(result, item, task, self.album)
         seconds = time.monotonic() - started
         from calotype.picture.notes import as_message
@@ -491,48 +510,28 @@ class _SplitRun(_AlbumRun):
         return album if self._names_file else replace(album, suffix=album.suffix + FIRST_PHOTO)
 
     def _restore(self, item: Item) -> Iterator[Event]:
-        if item.fault:
-            raise PictureError(item.fault)
-        if self._ahead:
-            self._ahead.wait()
-        task = item.task_of(self.task, self._page(item))
-        if not task.dry_run:
-            check_disk_space(item.target.parent)
-            if done := self._all_done(item, task):
-                yield from (self._skip(part, record) for part, record in done)
-                return
-        if not self.engine.is_loaded:
-            from calotype.picture import Picture
+        yield from super()._restore(item)
+        self.done += self.task.dry_run
 
-            Picture.open(task.source, self.engine.settings.max_pixels, task.page)  # see above
-        started = time.monotonic()
-        with contextlib.closing(self.engine.run(task)) as steps:
-            for step in steps:
-                if isinstance(step, Progress):
-                    self._read_ahead()
-                if isinstance(step, Drawing):
-                    yield from [Preview(str(item.source), _jpeg(step.look()))] if self._has_previews else ()
-                elif isinstance(step, Progress | Note):
-                    yield replace(step, source=str(item.source))
-                else:
-                    yield from self._save_photo(self._photo(item, step.record.options["photo"]), step, task, started)
-                    started = time.monotonic()
-        self.done += task.dry_run
+    def _checked(self, item: Item, task: Split) -> Generator[Event, None, Item | None]:
+        """As for one result; the places of photos are known when they are found."""
+        if task.dry_run:
+            return item
+        check_disk_space(item.target.parent)
+        done = self._all_done(item, task)
+        yield from (self._skip(part, record) for part, record in done)
+        return None if done else item
 
-    def _save_photo(self, part: Item, result: "Result", task: Split, started: float) -> Iterator[Event]:
-        task = replace(task, photo=result.record.options["photo"])
+    def _write(self, item: Item, task: Split, result: "Result", started: float) -> Iterator[Event]:
+        number = result.record.options["photo"]
+        part, task = self._photo(item, number), replace(task, photo=number)
         existing = existing_result(part.target, task, self.hashes.models)
-        yield WAIT
         if existing.stored:
+            yield WAIT
             yield self._skip(part, existing.stored.record)
             return
-        if existing.fault and not self.album.overwrite:
-            raise PictureError(existing.fault)
-        check_overwrites(part, self.album)
-        self._overlap.begin(
-            partial(save_result, result, part, task, self.album),
-            lambda file: self._guarded(part, self._saved(part, task, result, started, file)),
-        )
+        self._check_place(part, existing)
+        yield from super()._write(part, task, result, started)
 
     def _photo(self, item: Item, number: int) -> Item:
         """The item of one photo. Raises PictureError if its result would overwrite a scan of this run."""
@@ -567,19 +566,10 @@ class _SplitRun(_AlbumRun):
         return done
 
 
-def _with_extras(task: Any, album: Album) -> Any:
-    """The task, with the pictures beside its result that the album asks for.
-
-    Raises:
-        CalotypeError: no face is restored of which it could tell what is invented, or nothing is repaired.
-    """
+def _check_mask(task: Any, album: Album) -> None:
+    """Raises CalotypeError if the mask of what is repaired is asked for, and nothing is repaired."""
     if album.save_mask and (not isinstance(task, Restore) or task.aligned):
         raise CalotypeError("{option:save_mask} is of damage that restore repairs; leave it out here")
-    if not album.uncertainty:
-        return task
-    if not isinstance(task, Restore) or task.aligned or "none" in (task.faces, task.face_model):
-        raise CalotypeError("no face is restored, so {option:uncertainty} has no effect; leave it out")
-    return replace(task, has_uncertainty=True)
 
 
 class _DrawingRun(_PictureRun):

@@ -74,19 +74,20 @@ def texts_of_classes(tree: ast.Module) -> Iterator[str]:
             yield from (text for text in literal_texts(node.value, tree) if text)
         if not isinstance(node, ast.ClassDef):
             continue
-        options = [stated for stated in node.body if isinstance(stated, ast.AnnAssign) and is_option(stated.value)]
-        if options:
+        fields = [stated for stated in node.body if isinstance(stated, ast.AnnAssign)]
+        if any(is_call_of(field.value, "option", "same_as") for field in fields):
             yield (ast.get_docstring(node) or "").partition("\n")[0]
-        for stated in options:
-            yield from texts_of_option(stated.target.id, stated.value, tree)
+        for field in fields:
+            if is_call_of(field.value, "option"):
+                yield from texts_of_option(field.target.id, field.value, tree)
 
 
 def target_of(node: ast.Assign | ast.AugAssign) -> str:
     return ast.unparse(node.target if isinstance(node, ast.AugAssign) else node.targets[0])
 
 
-def is_option(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "option"
+def is_call_of(node: ast.expr | None, *names: str) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in names
 
 
 def texts_of_option(name: str, call: ast.Call, tree: ast.Module) -> Iterator[str]:

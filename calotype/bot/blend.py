@@ -7,8 +7,9 @@ from typing import Any
 
 from calotype.bot.blocked import check_words
 from calotype.bot.prompt import COUNT, size_of
-from calotype.bot.studio import CommandPlace, Person, Queued, Studio, usual_row
+from calotype.bot.studio import CommandPlace, Queued, Studio, usual_row
 from calotype.errors import Message
+from calotype.jobs.chat import ChatMember
 from calotype.outputs.describe import describe_picture
 from calotype.tasks.prompts import extras
 
@@ -18,14 +19,14 @@ RATIOS = {"portrait": Fraction(2, 3), "square": Fraction(1), "landscape": Fracti
 
 def blend(
     studio: Studio,
-    person: Person,
+    member: ChatMember,
     pictures: Sequence[bytes],
     shape: str,
     prompt: str,
     key: str,
     place: CommandPlace,
 ) -> Queued:
-    """Queues a job that blends pictures, of a person who was admitted.
+    """Queues a job that blends pictures.
 
     Args:
         shape: a key of RATIOS.
@@ -33,7 +34,6 @@ def blend(
     Raises:
         CalotypeError: a file is no picture, a word is blocked, or the queue takes no more.
     """
-    member = studio.member(person)
     check_words(prompt, studio.settings.blocked_words, studio.settings.appeal)
     names = [f"picture-{number}.png" for number in range(1, len(pictures) + 1)]
     first, *further = [
@@ -48,7 +48,7 @@ def blend(
     task |= {"size": size_of(RATIOS[shape], row.size)} | ({"model": row.model} if row.model else {})
     studio.check_tasks("imagine", (task,), place)
     order = {"kind": "imagine", "task": task, "files": {"init": first, "blend": further}}
-    job, is_new = studio.submit(member, person, order, key, place, prompt)
+    job, is_new = studio.submit(member, order, key, place, prompt)
     return Queued((job,), is_new, notes)
 
 

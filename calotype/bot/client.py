@@ -198,14 +198,14 @@ class Bot(discord.Client):
         return app is not None and interaction.user.id in owners_of(app)
 
     async def admit(self, interaction: discord.Interaction, command: str) -> ChatMember:
-        """Whether a command may be given here and now. Raises CalotypeError."""
+        """The person, if a command may be given here and now. Raises CalotypeError."""
         channel = place_of(interaction).ruling_channel
         return await asyncio.to_thread(self.studio.admit, person_of(interaction), command, channel)
 
     async def queue(
         self,
         interaction: discord.Interaction,
-        work: Callable[[CommandPlace, list[bytes]], Queued],
+        work: Callable[[ChatMember, CommandPlace, list[bytes]], Queued],
         *,
         command: str,
         attachments: Sequence[discord.Attachment] = (),
@@ -216,13 +216,13 @@ class Bot(discord.Client):
         the interaction is not needed.
 
         Args:
-            work: takes the place of the messages, and the contents of the attachments.
+            work: takes the person, the place of the messages, and the contents of the attachments.
             command: that is admitted before its attachments are read.
         """
-        await self.admit(interaction, command)
+        member = await self.admit(interaction, command)
         place = await self.place_for(interaction)
         contents = [await fetched(attachment, self.studio.service.max_upload) for attachment in attachments]
-        queued = await asyncio.to_thread(work, place, contents)
+        queued = await asyncio.to_thread(work, member, place, contents)
         await self.respond(interaction, queued, place)
 
     async def place_for(self, interaction: discord.Interaction, pressed: ChatMessage | None = None) -> CommandPlace:
@@ -410,9 +410,9 @@ class Bot(discord.Client):
                 return
             person, language, text = person_of(interaction), language_for(interaction), typed(interaction)
             message, job = await asyncio.to_thread(self.studio.pressed, person, redrawing.job, language)
-            await self.admit(interaction, "imagine")
+            member = await self.admit(interaction, "imagine")
             place, key = await self.place_for(interaction, message), str(interaction.id)
-            queued = await asyncio.to_thread(redraw, self.studio, person, redrawing, text, key, place, message, job)
+            queued = await asyncio.to_thread(redraw, self.studio, member, redrawing, text, key, place, message, job)
             await self.respond(interaction, queued, place)
 
     async def _show_picture(self, interaction: discord.Interaction, message: ChatMessage, job: Job, index: int) -> None:

@@ -104,7 +104,7 @@ async def _evening(studio: Studio) -> None:
         print(f"@{NAMES[person.id]}: /imagine {text}", flush=True)
         try:
             place = CommandPlace(CHANNEL, language=language)
-            return studio.imagine(person, text, f"demo{next(numbers)}", place)
+            return studio.imagine(studio.member(person), text, f"demo{next(numbers)}", place)
         except CalotypeError as fault:
             print(f"      | {fault}")
         return None

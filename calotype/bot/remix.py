@@ -14,7 +14,6 @@ from calotype.bot.studio import (
     INITIAL,
     VARIATIONS,
     CommandPlace,
-    Person,
     Queued,
     Studio,
     picture_of,
@@ -92,7 +91,7 @@ def prompt_text(message: ChatMessage, job: Job) -> str:
 
 def redraw(
     studio: Studio,
-    person: Person,
+    member: ChatMember,
     redrawing: Redrawing,
     text: str,
     key: str,
@@ -100,10 +99,8 @@ def redraw(
     message: ChatMessage,
     job: Job,
 ) -> Queued:
-    """Queues what a button draws, by a changed prompt, of a person who was admitted; all that the prompt does not say
-    stays. Raises CalotypeError."""
-    member, action = studio.member(person), redrawing.action
-    rows = studio.rows
+    """Queues what a button draws, by a changed prompt; all that the prompt does not say stays. Raises CalotypeError."""
+    action, rows = redrawing.action, studio.rows
     usual = row_of(rows, job.task["model"]) if "model" in job.task else rows["default"]
     prompts = read_prompts(text, rows, usual)
     try:
@@ -115,7 +112,7 @@ def redraw(
     studio.check_tasks("imagine", (changed(job.task, before, prompt, action) for prompt in prompts), place)
     order = _order(studio, member, redrawing, job)
     orders = [{**order, "task": changed(order["task"], before, prompt, action)} for prompt in prompts]
-    return studio.submit_all(member, person, prompts, orders, key, place, job)
+    return studio.submit_all(member, prompts, orders, key, place, job)
 
 
 def _order(studio: Studio, member: ChatMember, redrawing: Redrawing, job: Job) -> dict[str, Any]:

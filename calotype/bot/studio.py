@@ -173,14 +173,13 @@ class Studio:
     # Jobs
 
     def imagine(
-        self, person: Person, text: str, key: str, place: CommandPlace, picture: BinaryIO | None = None
+        self, member: ChatMember, text: str, key: str, place: CommandPlace, picture: BinaryIO | None = None
     ) -> Queued:
-        """Queues the jobs of a prompt, of a person who was admitted, over a picture if there is one.
+        """Queues the jobs of a prompt, over a picture if there is one.
 
         Raises:
             CalotypeError: no job is in the queue.
         """
-        member = self.member(person)
         rows = self.rows
         prompts = read_prompts(text, rows, usual_row(rows, member))
         self.check_tasks("imagine", (prompt.task for prompt in prompts), place)
@@ -192,7 +191,7 @@ class Studio:
         orders = [
             {"kind": "imagine", "task": self._task(prompt, member, bool(files)), "files": files} for prompt in prompts
         ]
-        return self.submit_all(member, person, prompts, orders, key, place)
+        return self.submit_all(member, prompts, orders, key, place)
 
     def _task(self, prompt: ImaginePrompt, member: ChatMember, has_picture: bool) -> dict[str, Any]:
         task = {**prompt.task, "grid": True}
@@ -205,7 +204,6 @@ class Studio:
     def submit_all(
         self,
         member: ChatMember,
-        person: Person,
         prompts: Sequence[ImaginePrompt],
         orders: Sequence[Mapping[str, Any]],
         key: str,
@@ -224,7 +222,7 @@ class Studio:
         is_new, refused = False, None
         try:
             for n, (prompt, order) in enumerate(repeated):
-                job, is_first = self.submit(member, person, order, f"{key}.{n}", place, prompt.text, parent)
+                job, is_first = self.submit(member, order, f"{key}.{n}", place, prompt.text, parent)
                 is_new |= is_first
                 jobs.append(job)
         except CalotypeError as fault:
@@ -249,7 +247,6 @@ class Studio:
     def submit(
         self,
         member: ChatMember,
-        person: Person,
         order: Mapping[str, Any],
         key: str,
         place: CommandPlace,
@@ -264,7 +261,7 @@ class Studio:
         added = []
 
         def remember(db: Connection, job: str) -> None:
-            added.append(self.chat.add_message(db, job, person.id, place.channel, **shown))
+            added.append(self.chat.add_message(db, job, member.id, place.channel, **shown))
 
         order = read_order(order, service.names_for(caller), caller.limits)
         job = service.submit(caller, order, f"discord.{key}", remember)
@@ -277,7 +274,7 @@ class Studio:
 
     def work_on(
         self,
-        person: Person,
+        member: ChatMember,
         kind: str,
         task: Mapping[str, Any],
         picture: BinaryIO,
@@ -285,10 +282,9 @@ class Studio:
         key: str,
         place: CommandPlace,
     ) -> Queued:
-        """Queues the restoring or enlarging of a picture, of a person who was admitted. Raises CalotypeError."""
-        member = self.member(person)
+        """Queues the restoring or enlarging of a picture. Raises CalotypeError."""
         order = {"kind": kind, "task": dict(task), "files": {"source": self.stored(member, picture, name)}}
-        job, is_new = self.submit(member, person, order, key, place)
+        job, is_new = self.submit(member, order, key, place)
         return Queued((job,), is_new)
 
     def press(
@@ -311,7 +307,7 @@ class Studio:
         member = self.admit(person, command, place.ruling_channel)
         self.check_tasks(command, (job.task,), place)
         order = self.order(member, action, job, index, faces)
-        queued, is_new = self.submit(member, person, order, key, place, message.text, job)
+        queued, is_new = self.submit(member, order, key, place, message.text, job)
         return Queued((queued,), is_new)
 
     def order(self, member: ChatMember, action: str, job: Job, index: int, faces: str = "") -> dict[str, Any]:
@@ -359,14 +355,12 @@ class Studio:
         if presser != message.member and member and member.options.get("presses") == "mine":
             raise CalotypeError("only the person who gave this command may press its buttons")
 
-    def describe(self, person: Person, picture: BinaryIO, name: str) -> dict[str, Any]:
-        """The parameters that a picture was generated with, by A1111's names, for a person who was admitted; empty if
-        it has none.
+    def describe(self, member: ChatMember, picture: BinaryIO, name: str) -> dict[str, Any]:
+        """The parameters that a picture was generated with, by A1111's names; empty if it has none.
 
         Raises:
             CalotypeError: it cannot be read.
         """
-        member = self.member(person)
         upload = self.stored(member, picture, name).partition("/")[0]
         path = self.service.store.files.upload(upload)
         return describe_picture(path, self.service.settings.max_pixels)["parameters"]

@@ -2,24 +2,24 @@
 
 from typing import BinaryIO
 
-from calotype.bot.studio import CommandPlace, Person, Queued, Studio
+from calotype.bot.studio import CommandPlace, Queued, Studio
 from calotype.dialects.a1111_api import prompt_of
 from calotype.errors import CalotypeError
+from calotype.jobs.chat import ChatMember
 from calotype.jobs.jobs import Job
 from calotype.tasks.captions import INSTALLED
 
 
-def tag(studio: Studio, person: Person, picture: BinaryIO, key: str, place: CommandPlace) -> Queued:
+def tag(studio: Studio, member: ChatMember, picture: BinaryIO, key: str, place: CommandPlace) -> Queued:
     """Queues a job that finds the tags of a picture. Raises CalotypeError where no tagger is installed."""
     if not studio.service.has_tagger:
         raise CalotypeError(
             "this picture says nothing about how it was drawn, and there is no tagger here to tell what it shows; the "
             "owner of this bot can name a WD14 tagger by {option:tagger} when it is started"
         )
-    member = studio.member(person)
     upload = studio.stored(member, picture, "picture.png")
     order = {"kind": "caption", "task": {"tagger": INSTALLED}, "files": {"photos": [upload]}}
-    job, is_new = studio.submit(member, person, order, key, place)
+    job, is_new = studio.submit(member, order, key, place)
     return Queued((job,), is_new)
 
 

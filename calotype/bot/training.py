@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from calotype.api.trained import keep_trained
 from calotype.bot.blocked import check_words
 from calotype.bot.settings import BotSettings
-from calotype.bot.studio import MODEL, CommandPlace, Person, Queued, Studio, usual_row
+from calotype.bot.studio import MODEL, CommandPlace, Queued, Studio, usual_row
 from calotype.errors import CalotypeError
-from calotype.jobs.chat import ChatMessage
+from calotype.jobs.chat import ChatMember, ChatMessage
 from calotype.jobs.jobs import Job
 from calotype.suffixes import SUFFIXES
 
@@ -26,24 +26,22 @@ def check_training(settings: BotSettings, name: str) -> None:
 
 def train(
     studio: Studio,
-    person: Person,
+    member: ChatMember,
     name: str,
     about: str,
     photos: Sequence[tuple[str, bytes]],
     key: str,
     place: CommandPlace,
 ) -> Queued:
-    """Queues the training of a LoRA on photos, each with its file name, of a person who was admitted.
+    """Queues the training of a LoRA on photos, each with its file name.
 
     Args:
-        name: of the LoRA, and the word that stands for what it learns.
+        name: of the LoRA, which `check_training` has let pass, and the word that stands for what it learns.
         about: what the photos show; each caption is the name and this.
     Raises:
-        CalotypeError: `check_training` does, a file is no photo, or the queue takes no more.
+        CalotypeError: a word is blocked, a file is no photo, or the queue takes no more.
     """
     settings = studio.settings
-    check_training(settings, name)
-    member = studio.member(person)
     caption = " ".join(f"{name} {about}".split())
     check_words(caption, settings.blocked_words, settings.appeal)
     steps = settings.training_steps
@@ -60,7 +58,7 @@ def train(
     names = [f"photo-{number}{_suffix(file)}" for number, (file, _) in enumerate(photos, 1)]
     files = [studio.stored(member, io.BytesIO(photo), name) for name, (_, photo) in zip(names, photos, strict=True)]
     order = {"kind": "train_lora", "task": task, "files": {"photos": files}}
-    job, is_new = studio.submit(member, person, order, key, place, name)
+    job, is_new = studio.submit(member, order, key, place, name)
     return Queued((job,), is_new)
 
 

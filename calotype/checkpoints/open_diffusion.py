@@ -14,23 +14,13 @@ from calotype.checkpoints.hashes import INDEX, SHARDS, WEIGHTS, shards_of, weigh
 from calotype.checkpoints.load_into import load_into
 from calotype.checkpoints.prediction import FLOW, OPTIONS
 from calotype.checkpoints.single_file import open_file, with_new_attention, with_vae
-from calotype.checkpoints.state_dict import read_state
+from calotype.checkpoints.state_dict import BUILD_ERRORS, read_state
 from calotype.checkpoints.store import Checkpoint, verified_hash
 from calotype.checkpoints.tokenizer import tokenizer_in
 from calotype.errors import CalotypeError
 from calotype.models.clip_text import TextEncoder, TextShape, transformers_names
 from calotype.models.diffusion import DiffusionCheckpoint, TextConditioner
 
-BUILD_ERRORS = (
-    KeyError,
-    IndexError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    AssertionError,
-    AttributeError,
-    ZeroDivisionError,
-)
 UNSUPPORTED_PIPELINES = (
     "Kandinsky",
     "KandinskyV22",

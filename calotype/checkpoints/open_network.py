@@ -14,7 +14,7 @@ from calotype.checkpoints import ncnn
 from calotype.checkpoints.entries import RANGES
 from calotype.checkpoints.file_kinds import wrong_kind_error
 from calotype.checkpoints.header import check_file
-from calotype.checkpoints.state_dict import WRAPPERS, read_state
+from calotype.checkpoints.state_dict import BUILD_ERRORS, WRAPPERS, read_state
 from calotype.checkpoints.store import CATALOG, Checkpoint, digest, verified_hash
 from calotype.errors import CalotypeError, Message, Remedy
 from calotype.models import codeformer, repairer
@@ -22,16 +22,6 @@ from calotype.models import face_restorer as restorer
 from calotype.models.network import NetworkCheckpoint
 
 SIDE = 512  # of the aligned face crop that GFPGAN and RestoreFormer take
-BUILD_ERRORS = (
-    KeyError,
-    IndexError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    AssertionError,
-    AttributeError,
-    ZeroDivisionError,
-)
 
 
 def load(checkpoint: Checkpoint, denoise: float | None = None) -> NetworkCheckpoint:

@@ -17,6 +17,16 @@ from calotype.errors import CalotypeError
 
 LARGEST_INDEX = 4096  # no network has as many layers; a key with a larger index would only exhaust the memory
 HYPERNETWORK = (320, 640, 768, 1024, 1280)  # A1111 stores its hypernetworks by the width of the layers
+BUILD_ERRORS = (
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AssertionError,
+    AttributeError,
+    ZeroDivisionError,
+)  # of a network that is built from tensors, or a description, that do not fit it
 WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net")
 
 

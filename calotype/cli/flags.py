@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calotype.cli.wording import WORDING
+from calotype.cli.wording import WORDING, long_flag
 from calotype.errors import CalotypeError, Message, listed
 from calotype.options import (
     about,
@@ -144,7 +144,7 @@ def hidden_flag(name: str, kind: Any) -> inspect.Parameter:
 
 
 def _parameter(cls: type, spec: dataclasses.Field, panel: str) -> inspect.Parameter:
-    rules, name = about(spec), spec.name.replace("_", "-")
+    rules, name = about(spec), long_flag(spec.name)
     is_switch, is_repeated = spec.type is bool, bool(entry_kind(required_kind(spec.type)))
     has_off_switch = spec.default or cls in HAVE_CONFIG_FILES  # otherwise there is nothing to turn off
     off = name.removeprefix("no-") if name.startswith("no-") else f"no-{name}"

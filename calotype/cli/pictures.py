@@ -66,7 +66,7 @@ FOUND = ("out", "side")  # of the task: what examine does not write
 set_signature(
     restore,
     INPUTS,
-    *(parameter for parameter in flags(Album, TASKS["restore"], Settings) if parameter.name != "has_uncertainty"),
+    *flags(Album, TASKS["restore"], Settings),
     PLAN,
     *OUTPUT_FLAGS,
 )
@@ -78,7 +78,7 @@ set_signature(
     *OUTPUT_FLAGS,
 )
 SPLIT_PLAN = flag("plan", "tell which photos are found and where; write nothing", panel="Output")
-OF_RESTORE = ("uncertainty", "save_mask")  # files that nothing else writes
+OF_RESTORE = ("save_mask",)  # files that nothing else writes
 
 
 def _flags(kind: str, *left_out: str) -> list[inspect.Parameter]:
@@ -94,11 +94,21 @@ set_signature(upscale, INPUTS, *_flags("upscale"), *OUTPUT_FLAGS)
 def _run_album(kind: str, values: dict[str, Any]) -> int:
     settings, output = Settings.gather(given_options(Settings, values)), read(Album, given_options(Album, values))
     task = read_task(kind, {**given_options(TASKS[kind], values), "source": values["inputs"][0]})
+    _check_shows_faces(task)
     from calotype import runner
     from calotype.engine import Engine
 
     request = runner.Request((task,), inputs=tuple(values["inputs"]))
     return show(runner.run(request, Engine(settings), output, wording=WORDING), reporter_for(values))
+
+
+def _check_shows_faces(task: Any) -> None:
+    """Raises CalotypeError if what is invented in faces is asked for, and none is restored.
+
+    In a request that is no error: the page asks for it once, for photos of which some have no face to restore.
+    """
+    if getattr(task, "has_uncertainty", False) and (task.aligned or "none" in (task.faces, task.face_model)):
+        raise CalotypeError("no face is restored, so {option:has_uncertainty} has no effect; leave it out")
 
 
 def _examine(values: dict[str, Any]) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 from calotype.errors import Remedy, Wording
 from calotype.languages import ENGLISH, NAMES, language_of_environment
 
-SHORT = {"out": "-o", "has_uncertainty": "--uncertainty"}  # options that have another flag than their name
+SHORT = {"out": "-o"}  # options that messages name by their short flag
+LONG = {"has_uncertainty": "uncertainty"}  # options whose long flag is not their name
 COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",
@@ -42,6 +43,11 @@ CLAUSES = {
 }  # clauses around the command
 
 
+def long_flag(option: str) -> str:
+    """The long flag of an option, without its dashes: "mask-blur"."""
+    return LONG.get(option, option.replace("_", "-"))
+
+
 class CommandLine(Wording):
     """`--mask-blur`, `calotype train caption`, `calotype models pull gfpgan-1.4`."""
 
@@ -58,7 +64,7 @@ class CommandLine(Wording):
         return language if all(_can_show(NAMES[language], stream) for stream in streams) else ENGLISH
 
     def option(self, name: str) -> str:
-        return SHORT.get(name) or "--" + name.replace("_", "-")
+        return SHORT.get(name) or "--" + long_flag(name)
 
     def task(self, kind: str) -> str:
         return f"calotype {COMMANDS[kind]}"

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from calotype.errors import PictureError
+from calotype.inference import masks
 from calotype.models.face_detector import DetectedFace
 from calotype.models.network import Network
-from calotype.ops.color import luma, max_value, to_pixels, to_tensor
+from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.repair.damage import ASKED, Marks, Rule, marks_of, parts_of_faces, with_margin
 from calotype.ops.repair.fill import Fill, fill_window, masked_windows, windows, with_wide_gaps_filled
 from calotype.ops.repair.trace import traced
@@ -93,32 +94,17 @@ def fill_of(network: Network) -> Fill:
 
 
 def read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> tuple[np.ndarray, str]:
-    """A mask, (H, W) bool, true where it is white, and the sha256 of its file.
+    """What is painted in the mask of damage, (H, W) bool, and the sha256 of its file.
 
     Raises:
         CalotypeError: not a picture, of another size than the photo, or all white.
     """
-    picture = Picture.open(path, max_pixels)
-    height, width = picture.pixels.shape[:2]
-    if (height, width) != size:
-        raise PictureError(
-            "the mask {mask} is {width}x{height} pixels and the photo is {photo_width}x{photo_height}; give a mask of "
-            "the photo's size",
-            option="mask",
-            mask=path.name,
-            width=width,
-            height=height,
-            photo_width=size[1],
-            photo_height=size[0],
-        )
-    mask = luma(to_tensor(picture.pixels))[0].numpy() >= 0.5
-    if picture.alpha is not None and picture.alpha.min() < picture.alpha.max():  # painted on a layer of its own
-        mask = picture.alpha > max_value(picture.alpha.dtype) // 2
-    if mask.all():
+    painted = masks.read_mask(Picture.open(path, max_pixels), size, path.name)
+    if painted.pixels.all():
         raise PictureError(
             "the mask {mask} is all white, so nothing would be left of the photo; paint the damage white and the rest "
             "black",
             option="mask",
             mask=path.name,
         )
-    return mask, picture.sha256
+    return painted.pixels, painted.sha256

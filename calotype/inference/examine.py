@@ -8,11 +8,13 @@ from calotype import measures
 from calotype.errors import Message
 from calotype.measures import Measure, figure
 from calotype.ops import examine as ops
+from calotype.ops.faces import yaw
 from calotype.ops.scan import find_photos, measure_border
 from calotype.picture import Picture
 from calotype.record import FaceRecord
 
 SKEW = 0.5  # degrees
+NOSE_DEPTH = 0.55  # for the angle in sentences: not the one that faces are treated by, as records hold these sentences
 PHOTOS = (measures.NO_LID, measures.SINGLE_PHOTO, measures.PHOTOS)  # by how many are found
 MEASURES: dict[str, tuple[Callable[[np.ndarray], float], float]] = {
     "noise": (ops.noise, 5.0),
@@ -66,6 +68,6 @@ def examine_faces(picture: Picture, faces: Iterable[FaceRecord], narrowest: int)
             number=face.number,
             width=width,
             blur=figure(ops.blur(crop) if crop.size else 0.0),
-            angle=f"{ops.turn(np.array(face.landmarks)):.0f}",
+            angle=f"{abs(yaw(np.array(face.landmarks), NOSE_DEPTH)):.0f}",
         )
         yield Measure.of("face", width, narrowest, face.treated, decision)

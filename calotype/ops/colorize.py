@@ -19,6 +19,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse.linalg import cg, spsolve
 from scipy.spatial import cKDTree
 
+from calotype.ops.resize import averaged
+
 WEIGHTS = (299, 587, 114)  # of red, green, blue in a thousand
 WORKING = 400_000  # pixels of the reduced copy
 COARSEST = 4000  # pixels at which the equations are solved directly
@@ -111,9 +113,7 @@ def reduced(pixels: np.ndarray, count: int = WORKING) -> np.ndarray:
     factor = math.sqrt(count / (height * width))
     if factor >= 1:
         return pixels
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return small.reshape(size[1], size[0], *pixels.shape[2:])
+    return averaged(pixels, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
 @dataclass(frozen=True, eq=False)

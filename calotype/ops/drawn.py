@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from calotype.ops.color import max_value
+from calotype.ops.resize import averaged
 
 MAX_SIDE = 1024  # pixels; a larger picture is reduced to it first
 FLAT, EDGE = 3, 20  # of 255: ranges of a 3x3 window in an area of one colour, and at an edge
@@ -44,8 +45,7 @@ def _luma(pixels: np.ndarray) -> np.ndarray:
     """(H, W) uint8, at most MAX_SIDE on each side."""
     height, width = pixels.shape[:2]
     if (largest := max(height, width)) > MAX_SIDE:
-        size = (max(1, width * MAX_SIDE // largest), max(1, height * MAX_SIDE // largest))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], pixels.shape[2])
+        pixels = averaged(pixels, max(1, height * MAX_SIDE // largest), max(1, width * MAX_SIDE // largest))
     if pixels.dtype == np.uint16:
         pixels = (pixels // (max_value(pixels.dtype) // 255)).astype(np.uint8)
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[2] == 3 else np.ascontiguousarray(pixels[..., 0])

@@ -1,4 +1,4 @@
-"""What is measured of a photo besides the damage that repairs mend: noise, blur, blocks of JPEG, how a face is turned.
+"""What is measured of a photo besides the damage that repairs mend: noise, blur, blocks of JPEG.
 
 Figures are of samples as levels of 0 to 255, at full size, in a limited number of tiles, so that time and memory do not
 grow with the picture. Pixels are (H, W, C) of 8 or 16 bits everywhere.
@@ -17,7 +17,6 @@ LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 REBLUR = 1.0  # sigma, pixels
 STRONGEST, FAINT_EDGE, FEWEST_EDGES = 0.01, 4.0, 20  # of a tile's gradients, levels a pixel, pixels
 STEP, HIGHEST_STEP, FEWEST_STEPS = 8, 8.0, 32  # pixels between JPEG's edges; levels; lines of pixels
-NOSE = 0.55  # height of the nose over the plane of the eyes, of their distance
 
 
 def noise(pixels: np.ndarray) -> float:
@@ -86,17 +85,6 @@ def blocks(pixels: np.ndarray) -> float:
     means = sums / np.maximum(counts, 1)
     highest = means.max(1)
     return float((highest - (means.sum(1) - highest) / (STEP - 1)).min().clip(0))
-
-
-def turn(landmarks: np.ndarray) -> float:
-    """About how far a face looks aside, degrees, from its (5, 2) landmarks: eyes, nose, corners of the mouth."""
-    first, second, tip = np.asarray(landmarks, float)[:3]
-    across = second - first
-    distance = float(np.hypot(*across))
-    if not distance:
-        return 90.0
-    aside = float((tip - (first + second) / 2) @ across) / distance**2
-    return math.degrees(math.atan(abs(aside) / NOSE))
 
 
 def _tiles(pixels: np.ndarray) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from calotype.ops.color import LUMA
+from calotype.ops.resize import averaged
 
 TEMPLATE = np.array(  # eye, eye, nose, mouth corner, mouth corner; picture's left first
     [
@@ -49,11 +50,15 @@ def scale_of(matrix: np.ndarray) -> float:
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
-def yaw(landmarks: np.ndarray) -> float:
-    """Degrees by which a head is turned, by its five landmarks: positive to the picture's right, 90 for a profile."""
+def yaw(landmarks: np.ndarray, nose_depth: float = NOSE_DEPTH) -> float:
+    """Degrees by which a head is turned, by its five landmarks: positive to the picture's right, 90 for a profile.
+
+    Args:
+        nose_depth: of the nose's tip before the eyes, of the eyes' distance.
+    """
     eyes, across = landmarks[:2].mean(0), landmarks[1] - landmarks[0]
     forward = (landmarks[2] - eyes) @ across / max(1e-6, across @ across)
-    return float(np.degrees(np.arctan(forward / NOSE_DEPTH)))
+    return float(np.degrees(np.arctan(forward / nose_depth)))
 
 
 def align(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
@@ -74,7 +79,7 @@ def _shrunk(pixels: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarr
         return pixels, matrix
     height = max(1, round(region.shape[0] * scale_of(matrix)))
     width = max(1, round(region.shape[1] * scale_of(matrix)))
-    small = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    small = averaged(region, height, width)
     ratio = np.array([region.shape[1] / width, region.shape[0] / height])
     into = matrix.copy()
     into[:, 2] += matrix[:, :2] @ ((ratio - 1) / 2 + (left, top))

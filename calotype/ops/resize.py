@@ -1,8 +1,9 @@
-"""Lanczos resizing by bands and regions, so that no full picture is in memory as floating point."""
+"""Resizing: Lanczos by bands and regions, so that no full picture is in memory as floating point; means of areas."""
 
 import math
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -61,6 +62,12 @@ def resized_region(pixels: np.ndarray, size: tuple[int, int], rows: slice, colum
     bottom, right = int(first_y[-1]) + weights_y.shape[1], int(first_x[-1]) + weights_x.shape[1]
     x = to_tensor(pixels[top:bottom, left:right])
     return _gather(_gather(x, first_y - top, weights_y, 1), first_x - left, weights_x, 2)
+
+
+def averaged(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W, ...) pixels as a smaller picture of this size, each of its pixels the mean of the area that it covers."""
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return small.reshape(height, width, *pixels.shape[2:])  # OpenCV drops the axis of a single channel
 
 
 def _gather(x: Tensor, first: Tensor, weights: Tensor, dim: int) -> Tensor:

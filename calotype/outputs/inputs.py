@@ -10,6 +10,7 @@ from typing import Any
 from calotype.errors import CalotypeError, Message, listed, plural
 from calotype.files import readable, walk
 from calotype.outputs.names import (
+    Beside,
     comparison_of,
     ending,
     format_of,
@@ -60,12 +61,19 @@ class _Input:
     mark: str = ""
 
 
-def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto", max_pixels: int = 250_000_000) -> AlbumPlan:
+def plan(
+    inputs: Sequence[str | Path],
+    album: Album,
+    format: str = "auto",
+    max_pixels: int = 250_000_000,
+    beside: Beside = (),
+) -> AlbumPlan:
     """Files, folders and patterns -> pictures in natural order, without duplicates, each with its own result name.
 
     Args:
         format: of the results, one of tasks.FORMATS.
         max_pixels: of a picture, where the pictures in a file are counted.
+        beside: the pictures that are written beside each result.
 
     Raises:
         CalotypeError: there are no pictures, or the output path is invalid.
@@ -88,10 +96,10 @@ def plan(inputs: Sequence[str | Path], album: Album, format: str = "auto", max_p
     if not any(entry.fault is None for entry in entries):
         raise CalotypeError(entries[0].fault if entries else _nothing_found(inputs, skipped))
     if _is_file_name(album.out):
-        items = [_single(entries, album, format)]
+        items = [_single(entries, album, format, beside)]
     else:
         _make_folder(album.out)
-        items = _named(_without_earlier_results(entries, album, format), album, format)
+        items = _named(_without_earlier_results(entries, album, format), album, format, beside)
     notes = (*_skipped_notes(skipped), *([_shorter_note(shorter)] if shorter else []))
     return AlbumPlan(tuple(items), notes)
 
@@ -264,7 +272,7 @@ def _is_file_name(out: Path) -> bool:
     return format_of(out) is not None and not out.is_dir()
 
 
-def _single(entries: list[_Input], album: Album, format: str) -> Item:
+def _single(entries: list[_Input], album: Album, format: str, beside: Beside) -> Item:
     out = album.out
     if len(entries) > 1:
         raise CalotypeError(
@@ -279,7 +287,7 @@ def _single(entries: list[_Input], album: Album, format: str) -> Item:
             format=format,
         )
     _make_folder(out.parent)
-    overwrites_source = any(_same(entries[0].source, path) for path in _written_paths(out, album))
+    overwrites_source = any(_same(entries[0].source, path) for path in _written_paths(out, beside))
     template = "{out}: the result would overwrite its source; give another name with {option:out}"
     fault = Message(template, out=readable(out)) if overwrites_source else None
     return Item(entries[0].source, out, entries[0].fault or fault, entries[0].page, entries[0].mark, entries[0].folder)
@@ -343,17 +351,17 @@ def _same_folder(a: Path, b: Path) -> bool:
     return os.path.realpath(a) == os.path.realpath(b)
 
 
-def _named(entries: list[_Input], album: Album, format: str) -> list[Item]:
+def _named(entries: list[_Input], album: Album, format: str, beside: Beside) -> list[Item]:
     owners = {key(entry.source): entry for entry in entries}
     items = []
     for entry in entries:
         candidates = _candidates(entry, album, format)
         target = next(
-            t for t in candidates if all(owners.get(key(p), entry) is entry for p in _written_paths(t, album))
+            t for t in candidates if all(owners.get(key(p), entry) is entry for p in _written_paths(t, beside))
         )
-        owners |= {key(path): entry for path in _written_paths(target, album)}
+        owners |= {key(path): entry for path in _written_paths(target, beside)}
         fault = entry.fault
-        if fault is None and any(_same(entry.source, path) for path in _written_paths(target, album)):
+        if fault is None and any(_same(entry.source, path) for path in _written_paths(target, beside)):
             template = (
                 "the result of {source} would overwrite it; give another folder with {option:out}, or {option:suffix}"
             )
@@ -362,20 +370,19 @@ def _named(entries: list[_Input], album: Album, format: str) -> list[Item]:
     return items
 
 
-def in_another_format(item: Item, items: Sequence[Item], album: Album, format: str) -> Item:
+def in_another_format(item: Item, items: Sequence[Item], album: Album, format: str, beside: Beside) -> Item:
     """The item with a result in this format, under a name that no other item uses."""
     entry = _Input(item.source, item.target.parent.relative_to(album.out), page=item.page, mark=item.mark)
     remaining = [own for own in items if own is not item]
-    taken = {key(path) for own in remaining for path in (own.source, *_written_paths(own.target, album))}
+    taken = {key(path) for own in remaining for path in (own.source, *_written_paths(own.target, beside))}
     candidates = _candidates(entry, album, format)
-    target = next(t for t in candidates if not taken & {key(path) for path in _written_paths(t, album)})
+    target = next(t for t in candidates if not taken & {key(path) for path in _written_paths(t, beside)})
     return replace(item, target=target)
 
 
-def _written_paths(target: Path, album: Album) -> list[Path]:
+def _written_paths(target: Path, beside: Beside) -> list[Path]:
     """The pictures that a run writes for one target."""
-    asked = {comparison_of: album.compare, mask_of: album.save_mask, uncertainty_of: album.uncertainty}
-    return [target, *(path_of(target) for path_of, is_asked in asked.items() if is_asked)]
+    return [target, *(path_of(target) for path_of in beside)]
 
 
 def _candidates(entry: _Input, album: Album, format: str) -> Iterator[Path]:

@@ -4,13 +4,17 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from calotype.suffixes import REPLACED, SUFFIXES
+from calotype.tasks.output import Album
 
 MAX_NAME_BYTES = 255  # on nearly every file system
 RESERVED_BYTES = 24  # for "-compare.jpg" and the extensions of sidecars and temporary files
 MASK = "-mask"  # in the names of masks
+Beside = Sequence[Callable[[Path], Path]]  # of the path of a result: those of pictures that are written beside it
 FORMATS = {suffix: format for suffix, format in SUFFIXES.items() if suffix not in REPLACED}  # of results
 
 
@@ -74,3 +78,10 @@ def mask_of(target: Path) -> Path:
 def uncertainty_of(target: Path) -> Path:
     """Where the picture of what was invented in a result is written."""
     return beside(target, "-uncertainty", ".png")
+
+
+def pictures_beside(task: Any, album: Album) -> Beside:
+    """Which pictures are written beside each result, by the functions that name them."""
+    has_uncertainty = getattr(task, "has_uncertainty", False)
+    asked = {comparison_of: album.compare, mask_of: album.save_mask, uncertainty_of: has_uncertainty}
+    return tuple(path_of for path_of, is_asked in asked.items() if is_asked)

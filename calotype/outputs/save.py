@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from calotype.errors import Message, PictureError
 from calotype.files import atomic_file, make_folder, readable
 from calotype.outputs.inputs import Item
-from calotype.outputs.names import comparison_of, format_of, mask_of, uncertainty_of
+from calotype.outputs.names import Beside, comparison_of, format_of, mask_of, uncertainty_of
 from calotype.outputs.sidecar import is_result, is_sidecar, sha256_of, sidecar_of, write_sidecar
 from calotype.tasks.output import Album
 from calotype.tasks.pictures import Split
@@ -44,7 +44,7 @@ def check_disk_space(folder: Path) -> None:
         )
 
 
-def check_overwrites(item: Item, album: Album) -> None:
+def check_overwrites(item: Item, album: Album, beside: Beside) -> None:
     """Checks, before any work, that the files written beside a result overwrite no file that Calotype did not write.
 
     Raises:
@@ -59,9 +59,7 @@ def check_overwrites(item: Item, album: Album) -> None:
             "{option:overwrite}",
             sidecar=readable(sidecar),
         )
-    beside_it = [comparison_of(item.target)] * album.compare + [mask_of(item.target)] * album.save_mask
-    beside_it += [uncertainty_of(item.target)] * album.uncertainty
-    for path in beside_it:
+    for path in (path_of(item.target) for path_of in beside):
         if path.exists() and not is_result(item.target):
             raise PictureError(
                 "{path} exists and was not written by Calotype; give {option:suffix} or {option:overwrite}",

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError
-from calotype.options import option
-from calotype.tasks.training import LogOptions, check_extension, check_name, check_prefix
+from calotype.options import option, same_as
+from calotype.tasks.training import LogOptions, LoraOutput, TrainLora, check_extension, check_name, check_prefix
 
 SMALL_RESOLUTION = 128  # pixels; below it the default networks are smaller
 
@@ -87,7 +87,7 @@ class DiffusionOutput:
     output_dir: Path = option(Path("out"), "output folder for the model, training states and logs", is_path=True)
     output_name: str = option("diffusion", "name of the model's folder there")
     save_precision: str = option("fp16", "data type of the saved weights", choices=("float", "fp16", "bf16"))
-    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    save_state_every: int = same_as(LoraOutput, "save_state_every")
     sample_count: int = option(6, "number of sample sheets over the run", min=0, max=1000)
     sample_prompts: str = option(
         "",
@@ -102,7 +102,7 @@ class TrainDiffusion(CaptionedOptions, NetworkOptions, DiffusionTrainingOptions,
 
     TITLE = "Run"
 
-    dry_run: bool = option(False, "print the plan of the run, and train nothing")
+    dry_run: bool = same_as(TrainLora, "dry_run")
 
     def __post_init__(self) -> None:
         for name, widths in (("vae_channels", self.vae_widths), ("unet_channels", self.unet_widths)):

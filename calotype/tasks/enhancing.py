@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from calotype.errors import CalotypeError, Message, named
-from calotype.options import option
+from calotype.options import option, same_as
 from calotype.tasks.prompts import listed_names
-from calotype.tasks.training import LogOptions, check_name, check_prefix
+from calotype.tasks.training import LogOptions, LoraOutput, TrainLora, check_name, check_prefix
 
 MAX_FEATURES = 512  # base channels of a discriminator
 L1_STEPS_PER_GAN_STEP = 2.5  # of a new upscaler, as published
@@ -102,7 +102,7 @@ class EnhanceOutput(LogOptions):
         is_path=True,
     )
     output_name: str = option("network", "name of the file")
-    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    save_state_every: int = same_as(LoraOutput, "save_state_every")
     save_state: bool = option(False, "keep the last training state, to continue with more steps")
     validation_split: float = option(0.1, "fraction of the pictures held out for validation", min=0, max=0.9)
     validate_every: int = option(200, "validate and write sample pictures every N steps", min=1, max=10**6)
@@ -163,7 +163,7 @@ class TrainUpscaler(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     rotate: bool = option(False, "random rotation of patches by 90 degrees, besides flips")
     save_format: str = option("both", "file format", choices=("both", "safetensors", "pth"))
     output_name: str = option("upscaler", "name of the file")
-    dry_run: bool = option(False, "print the plan of the run, and train nothing")
+    dry_run: bool = same_as(TrainLora, "dry_run")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -273,7 +273,7 @@ class TrainRestorer(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     )
     discriminator_feat: int = option(32, "base channels of a new discriminator", min=8, max=MAX_FEATURES)
     output_name: str = option("restorer", "name of the file")
-    dry_run: bool = option(False, "print the plan of the run, and train nothing")
+    dry_run: bool = same_as(TrainLora, "dry_run")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -199,8 +199,8 @@ class Restore(Speed, Tiling, Saving):
     )
     has_uncertainty: bool = option(
         False,
-        "also make a picture of where restored faces are invented: as they change when the photo is moved, mirrored or "
-        "noisier by a little; faces take about seven times as long",
+        "also write NAME-uncertainty.png: where restored faces are invented, as they change when the photo is moved, "
+        "mirrored or noisier by a little; faces take about seven times as long",
         title="Show what is invented",
     )
     auto_identity: str = option(

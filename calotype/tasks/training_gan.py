@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError
-from calotype.options import option
-from calotype.tasks.training import LogOptions, check_name, check_prefix
+from calotype.options import option, same_as
+from calotype.tasks.training import LogOptions, LoraOutput, TrainLora, check_name, check_prefix
 
 SIDES = (32, 64, 128, 256, 512)
 STEPS, DEMO_STEPS = 30_000, 5000
@@ -68,7 +68,7 @@ class GanOutput:
     )
     output_name: str = option("gan", "name of the generator file")
     snapshots: int = option(32, "snapshots of the same latents over the run, for the film", min=2, max=1000)
-    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    save_state_every: int = same_as(LoraOutput, "save_state_every")
     save_state: bool = option(False, "keep the last training state, to continue with more {option:max_train_steps}")
 
 
@@ -78,7 +78,7 @@ class TrainGan(GanNetworkOptions, GanTrainingOptions, GanOutput, LogOptions):
 
     TITLE = "Run"
 
-    dry_run: bool = option(False, "print the plan of the run, and train nothing")
+    dry_run: bool = same_as(TrainLora, "dry_run")
 
     def __post_init__(self) -> None:
         if self.resolution not in SIDES:

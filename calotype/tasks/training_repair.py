@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calotype.errors import CalotypeError
-from calotype.options import option
-from calotype.tasks.training import LogOptions, check_name, check_prefix
+from calotype.options import option, same_as
+from calotype.tasks.enhancing import EnhanceOutput
+from calotype.tasks.training import LogOptions, LoraOutput, TrainLora, check_name, check_prefix
 
 MULTIPLE = 16  # of a patch's side
 
@@ -54,17 +55,13 @@ class TrainRepairer(RepairerTrainingOptions, LogOptions):
 
     TITLE = "Output"
 
-    output_dir: Path = option(
-        Path("out"),
-        "output folder for the network, training states and logs; or a file, such as my.safetensors",
-        is_path=True,
-    )
+    output_dir: Path = same_as(EnhanceOutput, "output_dir")
     output_name: str = option("repairer", "name of the file")
-    save_state_every: int = option(0, "save the training state every N steps; 0: every two minutes", min=0, max=10**6)
+    save_state_every: int = same_as(LoraOutput, "save_state_every")
     save_state: bool = option(False, "keep the last training state, to continue with more {option:max_train_steps}")
     validation_split: float = option(0.1, "fraction of the photos held out for validation", min=0, max=0.9)
     validate_every: int = option(500, "validate and write a sample picture every N steps", min=1, max=10**6)
-    dry_run: bool = option(False, "print the plan of the run, and train nothing")
+    dry_run: bool = same_as(TrainLora, "dry_run")
 
     def __post_init__(self) -> None:
         self.widths  # noqa: B018  raises what it would

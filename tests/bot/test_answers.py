@@ -7,6 +7,7 @@ import pytest
 
 from calotype.bot import client
 from calotype.bot.message import job_facts
+from calotype.bot.settings import BotSettings
 from tests.api.conftest import png
 from tests.bot.conftest import buttons, work
 
@@ -157,5 +158,27 @@ def test_cancel_ends_all_jobs_and_names_them(play, studio):
         counts = studio.service.store.counts()
         assert counts == {"cancelled": 49, "running": 1}
         assert studio.service.store.get(claimed.job.id).requested == "cancel"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("imagine", {"prompt": "fox"}),
+        ("restore", {"picture": ("a.png", png())}),
+        ("blend", {"picture1": ("a.png", png()), "picture2": ("b.png", png()), "prompt": "fox"}),
+        ("train", {"name": "fox", "photo1": ("a.png", png())}),
+    ],
+)
+def test_who_gives_a_command_is_looked_up_once(play, studio, monkeypatch, name, options):
+    studio.settings = BotSettings(account_days=0, member_days=0, training=True)
+    looked_up, visit = [], studio.chat.visit
+    monkeypatch.setattr(studio.chat, "visit", lambda *args, **more: looked_up.append(args[0]) or visit(*args, **more))
+
+    async def scene(evening):
+        ann = evening.person("ann")
+        await ann.slash(evening.channel, name, **options)
+        assert looked_up == [str(ann.id)] and len(studio.service.store.find()) == 1
 
     play(scene)

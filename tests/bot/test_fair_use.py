@@ -277,10 +277,10 @@ def test_of_a_command_the_jobs_that_fit_are_taken(play, studio):
 
 def test_a_larger_prompt_counts_for_more(studio):
     studio.settings = BotSettings(account_days=0, member_days=0, daily_seconds=15)
-    studio.imagine(OLD_PERSON, "fox", "a", PLACE)
+    studio.imagine(studio.member(OLD_PERSON), "fox", "a", PLACE)
     work(studio.service.store, seconds=6)
     with pytest.raises(CalotypeError, match=r"takes about \d+ device seconds, and the account has 15; make it smaller"):
-        studio.imagine(OLD_PERSON, "{fox, cat} --ar 1:1 --quality 4 --repeat 2", "b", PLACE)
+        studio.imagine(studio.member(OLD_PERSON), "{fox, cat} --ar 1:1 --quality 4 --repeat 2", "b", PLACE)
     assert studio.service.store.counts() == {"done": 1}
 
 

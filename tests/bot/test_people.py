@@ -122,6 +122,6 @@ def test_a_job_of_somebody_without_budget_left_waits_and_harms_nobody(studio):
     from calotype.bot.studio import CommandPlace
 
     for number in range(3):
-        studio.imagine(OLD_PERSON, "fox", f"k{number}", CommandPlace("1"))
+        studio.imagine(studio.member(OLD_PERSON), "fox", f"k{number}", CommandPlace("1"))
     work(studio.service.store, seconds=2)
     assert studio.service.store.claim("w") is None

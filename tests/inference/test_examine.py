@@ -57,3 +57,11 @@ def test_faces_are_measured_one_by_one():
     assert first.decision.startswith("face 1: 40 pixels wide, ") and first.decision.endswith("0 degrees: restored")
     assert (first.value, first.threshold, first.is_beyond) == (40, 20, True)
     assert not second.is_beyond and second.decision.endswith(": left")
+
+
+@pytest.mark.parametrize(("nose", "angle"), [(41.0, 45), (19.0, 45), (35.0, 24)])
+def test_a_face_that_looks_aside_is_turned(nose, angle):
+    landmarks = ((20.0, 20.0), (40.0, 20.0), (nose, 30.0), (22.0, 40.0), (38.0, 40.0))
+    face = FaceRecord(1, (10.0, 10.0, 40.0, 50.0), landmarks, 0.9, True)
+    (measure,) = examine_faces(Picture(photo("astronaut")), [face], 20)
+    assert f"turned aside by {angle} degrees" in measure.decision

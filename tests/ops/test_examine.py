@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage import data
 
-from calotype.ops.examine import blocks, blur, noise, turn
+from calotype.ops.examine import blocks, blur, noise
 from tests.ops.repair.prints import PHOTOS, photo
 
 SHARP = ("astronaut", "coffee", "chelsea", "rocket", "camera", "immunohistochemistry", "moon", "motorcycle")
@@ -55,13 +55,6 @@ def test_strong_jpeg_has_blocks(name):
 
 def test_blocks_are_found_in_a_photo_that_was_cut():
     assert blocks(as_jpeg(photo("astronaut"), 30)[3:, 5:]) > 1
-
-
-def test_a_face_that_looks_aside_is_turned():
-    assert turn(np.array([[0, 0], [10, 0], [5, 6], [1, 10], [9, 10]])) == 0
-    assert turn(np.array([[0, 0], [10, 10], [5, 5], [1, 10], [9, 10]])) == 0, "tilted, not turned"
-    assert 40 < turn(np.array([[0, 0], [10, 0], [10, 6], [4, 10], [9, 10]])) < 50
-    assert turn(np.zeros((5, 2))) == 90
 
 
 @given(st.integers(1, 80), st.integers(1, 80), st.sampled_from([1, 3]), st.sampled_from([np.uint8, np.uint16]))

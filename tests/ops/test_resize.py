@@ -1,13 +1,14 @@
 """Lanczos by rows equals Pillow's Lanczos on the whole picture."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from calotype.ops.color import to_pixels, to_tensor
-from calotype.ops.resize import Resizer, resized_region
+from calotype.ops.resize import Resizer, averaged, resized_region
 
 side = st.integers(1, 90)
 
@@ -46,3 +47,14 @@ def test_pixels_survive_the_way_to_floating_point_and_back():
         back = to_pixels(to_tensor(pixels), pixels)
         assert back.dtype == dtype
         assert np.array_equal(back, pixels)
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_means_of_areas_keep_the_axis_of_channels(channels, dtype):
+    pixels = (np.arange(6 * 8 * 4).reshape(6, 8, 4) % 250)[..., : channels[0] if channels else 1].astype(dtype)
+    pixels = pixels.reshape(6, 8, *channels)
+    small = averaged(pixels, 3, 4)
+    assert small.shape == (3, 4, *channels) and small.dtype == dtype
+    blocks = pixels.reshape(3, 2, 4, 2, *channels).astype(float).mean((1, 3))
+    assert np.abs(small - blocks).max() <= 0.5

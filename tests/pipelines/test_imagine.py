@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from calotype.checkpoints.bundled import shipped
 from calotype.engine import Engine
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, PictureError
 from calotype.inference.diffusion.canvas import open_canvas
 from calotype.models.diffusion import Diffusion
 from calotype.picture import Picture
@@ -475,8 +475,9 @@ def test_a_thread_of_a_picture_is_brought_to_size(exact, tmp_path, way):
 
 def test_a_mask_of_another_size_is_named(exact, photo):
     mask = masked(photo, (0, 5, 0, 5), size=(100, 100))
-    with pytest.raises(CalotypeError, match=r"mask\.png is 100x100 .* is 250x190"):
+    with pytest.raises(PictureError, match=r"mask\.png is 100x100 .* is 250x190") as caught:
         draw(exact, init=photo, mask=mask)
+    assert caught.value.option == "mask"
 
 
 def test_a_mask_without_a_hole_is_named(exact, photo):

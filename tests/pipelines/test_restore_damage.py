@@ -122,7 +122,7 @@ def test_a_mask_painted_on_a_layer_is_what_is_opaque(clean, scan, tmp_path):
         (
             (200, 200),
             0,
-            "the mask mask.png is 200x200 pixels and the photo is 256x224; give a mask of the photo's size",
+            "the mask mask.png is 200x200 pixels and the picture is 256x224; give a mask of the picture's size",
         ),
         ((224, 256), 255, "the mask mask.png is all white, so nothing would be left of the photo"),
     ],

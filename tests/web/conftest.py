@@ -13,9 +13,12 @@ pytest.importorskip("gradio")
 
 import uvicorn
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from calotype.api.app import create_app
 from calotype.api.settings import ServiceSettings
+from calotype.jobs.account import LOCAL
+from calotype.jobs.jobs import NewResult
 from calotype.jobs.store import JobStore
 from calotype.jobs.users import Accounts
 from calotype.settings import Settings
@@ -61,6 +64,28 @@ def ann(studio, guest):
     """A browser in which ann is logged in."""
     assert guest.post("/login", data={"token": studio.accounts.add_token("ann")}).status_code == 303
     return guest
+
+
+def log_in(page, studio, name):
+    """Logs in at the page that asks for a token."""
+    page.get_by_label("Your token").fill(studio.accounts.add_token(name))
+    page.keyboard.press("Enter")
+    page.locator(".ct-head[data-account]").wait_for()
+
+
+def drawn(studio, prompt, colours=("red",), owner=LOCAL, seconds=1.0):
+    """A finished job with a picture of each colour, as a worker stores it."""
+    job = studio.store.submit(owner, "imagine", {"prompt": prompt, "count": len(colours)})
+    claim = studio.store.claim("tester")
+    folder = studio.store.files.work(job.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    for number, colour in enumerate(colours):
+        path = folder / f"{number}.png"
+        Image.new("RGB", (64, 96), colour).save(path)
+        results.append(NewResult(path, path.name, "image/png", {"width": 64, "height": 96, "seed": number}))
+    studio.store.finish(claim, results, seconds)
+    return studio.store.get(job.id)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from calotype.jobs.account import LOCAL
 from calotype.jobs.jobs import NewResult
 from calotype.record import TOO_SMALL
 from calotype.suffixes import DOCUMENTS, SUFFIXES
+from tests.api.conftest import png
 from tests.web.conftest import StudioService, serving, working
 
 pytestmark = pytest.mark.browser
@@ -122,9 +123,7 @@ def test_archives_wrong_files_and_wrong_values_are_answered_in_place(tmp_path, v
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("a.png", "sub/b10.png", "notes.txt", "../b9.png"):
-            picture = io.BytesIO()
-            Image.new("RGB", (8, 8), (len(name), 9, 9)).save(picture, "PNG")
-            archive.writestr(name, picture.getvalue())
+            archive.writestr(name, png(8, len(name)))
     with serving(studio.app) as address:
         page = visit(address)
         give = lambda name, data: page.set_input_files(  # noqa: E731
@@ -177,10 +176,9 @@ def test_files_are_pictures_by_the_names_that_the_program_knows(tmp_path, visit)
 
 def test_the_button_that_restores_is_at_hand_on_a_phone_and_on_a_screen(tmp_path, visit):
     sync_api = pytest.importorskip("playwright.sync_api")
-    studio, content = StudioService(tmp_path), io.BytesIO()
-    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
-    hundreds(studio, content.getvalue(), 12)
-    upload = studio.store.upload(LOCAL, io.BytesIO(content.getvalue() + b"new")).id
+    studio = StudioService(tmp_path)
+    hundreds(studio, png(8, 8), 12)
+    upload = studio.store.upload(LOCAL, io.BytesIO(png(8, 8) + b"new")).id
     studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/new.png"})
     with serving(studio.app) as address:
         for width, button in ((390, ".ct-sticky button"), (1280, "#restore-go")):
@@ -300,9 +298,8 @@ def finish(store, picture, name, media_type, facts):
 
 
 def test_hundreds_of_photos_are_all_there_with_their_results(tmp_path, visit):
-    studio, content = StudioService(tmp_path), io.BytesIO()
-    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
-    names = hundreds(studio, content.getvalue(), 230)
+    studio = StudioService(tmp_path)
+    names = hundreds(studio, png(8, 8), 230)
     with serving(studio.app) as address:
         page = visit(address)
         page.get_by_role("button", name="Show older photos (210)").click()
@@ -353,9 +350,8 @@ def test_a_photo_dropped_while_the_service_is_gone_is_sent_when_it_is_back(tmp_p
 
 
 def test_a_removed_photo_is_gone_though_its_job_ran_and_the_page_was_closed(tmp_path, visit):
-    studio, content = StudioService(tmp_path), io.BytesIO()
-    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
-    hundreds(studio, content.getvalue(), 1)
+    studio = StudioService(tmp_path)
+    hundreds(studio, png(8, 8), 1)
     found = studio.store.find(kinds=("find_faces",))[0]
     studio.store.submit(LOCAL, "restore", {}, files=found.files, parent=found.id)
     claim = studio.store.claim("tester")
@@ -374,15 +370,14 @@ def test_a_removed_photo_is_gone_though_its_job_ran_and_the_page_was_closed(tmp_
 
 
 def test_what_is_chosen_stays_and_a_failed_search_is_tried_again(tmp_path, visit):
-    studio, content = StudioService(tmp_path), io.BytesIO()
-    Image.new("RGB", (8, 8), (200, 9, 9)).save(content, "PNG")
-    upload = studio.store.upload(LOCAL, io.BytesIO(content.getvalue())).id
+    studio = StudioService(tmp_path)
+    upload = studio.store.upload(LOCAL, io.BytesIO(png(8, 8))).id
     studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/two.png"})
     face = {"box": [1, 1, 3, 3], "confidence": 0.9}
     small = Message(TOO_SMALL, width="9").as_data()
     facts = {"width": 8, "height": 8, "found": [{"number": 1, **face}, {"number": 2, **face, "why": small}]}
     facts["plan"] = [Message("it is enlarged by {model}", model="x").as_data()]
-    finish(studio.store, content.getvalue(), "photo.jpg", "image/jpeg", facts)
+    finish(studio.store, png(8, 8), "photo.jpg", "image/jpeg", facts)
     failed = studio.store.submit(LOCAL, "find_faces", {}, files={"source": f"{upload}/bad.png"})
     studio.store.fail(studio.store.claim("tester"), CalotypeError("broken"), 1.0)
     with serving(studio.app) as address:

@@ -83,7 +83,7 @@ def test_a_mask_that_was_found_is_corrected_kept_and_repaired(restored, files):
     ("name", "sentence"),
     [
         ("white.png", "the mask white.png is all white, so nothing would be left of the photo"),
-        ("small.png", "the mask small.png is 64x64 pixels and the photo is 1800x200"),
+        ("small.png", "the mask small.png is 64x64 pixels and the picture is 1800x200"),
     ],
 )
 def test_a_mask_that_makes_no_sense_is_said_at_its_photo(restored, files, name, sentence):

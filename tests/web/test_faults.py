@@ -3,18 +3,11 @@
 import pytest
 from PIL import Image
 
-from tests.web.conftest import StudioService, serving
+from tests.web.conftest import StudioService, drawn, log_in, serving
 from tests.web.test_browser import serious_faults
-from tests.web.test_gallery import drawn
 
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-def log_in(page, studio, name):
-    page.get_by_label("Your token").fill(studio.accounts.add_token(name))
-    page.keyboard.press("Enter")
-    page.locator(".ct-head[data-account]").wait_for()
 
 
 def test_a_press_while_the_service_is_gone_is_answered_and_done_once_it_is_back(tmp_path, visit):

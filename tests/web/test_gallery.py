@@ -2,30 +2,11 @@
 
 import pytest
 
-from calotype.jobs.account import LOCAL
-from calotype.jobs.jobs import NewResult
-from tests.web.conftest import StudioService, serving
+from tests.web.conftest import StudioService, drawn, serving
 from tests.web.test_browser import serious_faults
 
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.browser
-
-
-def drawn(studio, prompt, colours=("red",), owner=LOCAL):
-    """A finished job with a picture of each colour, as a worker stores it."""
-    from PIL import Image
-
-    job = studio.store.submit(owner, "imagine", {"prompt": prompt, "count": len(colours)})
-    claim = studio.store.claim("tester")
-    folder = studio.store.files.work(job.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    results = []
-    for number, colour in enumerate(colours):
-        path = folder / f"{number}.png"
-        Image.new("RGB", (64, 96), colour).save(path)
-        results.append(NewResult(path, path.name, "image/png", {"width": 64, "height": 96, "seed": number}))
-    studio.store.finish(claim, results, 1.0)
-    return studio.store.get(job.id)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

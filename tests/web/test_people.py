@@ -3,9 +3,8 @@
 import pytest
 
 from calotype.jobs.jobs import NewResult
-from tests.web.conftest import StudioService, serving
+from tests.web.conftest import StudioService, drawn, log_in, serving
 from tests.web.test_browser import serious_faults
-from tests.web.test_gallery import drawn
 
 pytestmark = pytest.mark.browser
 
@@ -23,12 +22,10 @@ def test_people_are_invited_limited_and_see_only_what_is_theirs(tmp_path, visit)
 
     studio = StudioService(tmp_path, ("ben",))
     owner = studio.accounts.add("ann", is_admin=True)
-    token = studio.accounts.add_token("ann")
     secret = drawn(studio, "a secret of ann", owner=owner.id)
     with serving(studio.app) as address:
         ann = visit(address)
-        ann.get_by_label("Your token").fill(token)
-        ann.keyboard.press("Enter")
+        log_in(ann, studio, "ann")
         ann.get_by_role("tab", name="Settings").click()
         assert "null" not in ann.locator("ct-settings").inner_text()
         ann.get_by_label("Device seconds together").fill("30")

@@ -3,7 +3,7 @@
 import pytest
 
 from calotype.errors import CalotypeError
-from tests.web.conftest import StudioService, serving
+from tests.web.conftest import StudioService, drawn, serving
 from tests.web.test_browser import serious_faults
 
 pytestmark = pytest.mark.browser
@@ -13,25 +13,12 @@ def names(page):
     return page.locator("ct-queue .ct-name").all_inner_texts()
 
 
-def drawn(store, folder, prompt, seconds=60.0):
-    """A picture as a worker leaves it."""
-    from PIL import Image
-
-    from calotype.jobs.jobs import NewResult
-
-    job = store.submit("local", "imagine", {"prompt": prompt})
-    claim = store.claim("tester")
-    Image.new("RGB", (32, 32), (200, 90, 20)).save(folder / "drawn.png")
-    store.finish(claim, [NewResult(folder / "drawn.png", "drawn.png", "image/png", {"seed": 1})], seconds)
-    return job
-
-
 def test_jobs_are_reordered_paused_and_tried_again(tmp_path, visit):
     from playwright.sync_api import expect
 
     studio = StudioService(tmp_path)
     store = studio.store
-    drawn(store, tmp_path, "drawn already")
+    drawn(studio, "drawn already", seconds=60.0)
     failed = store.submit("local", "imagine", {"prompt": "failed"})
     store.fail(store.claim("tester"), CalotypeError("the model is broken"), 1.0)
     jobs = {prompt: store.submit("local", "imagine", {"prompt": prompt}).id for prompt in ("one", "two", "three")}
@@ -44,7 +31,7 @@ def test_jobs_are_reordered_paused_and_tried_again(tmp_path, visit):
         row("one").get_by_text("waits · next").wait_for()
         row("three").get_by_text("waits · 2 before it · about 2 min").wait_for()
         picture = page.locator("ct-queue img.ct-thumb")
-        assert picture.count() == 1 and picture.evaluate("img => img.decode().then(() => img.naturalWidth)") == 32
+        assert picture.count() == 1 and picture.evaluate("img => img.decode().then(() => img.naturalWidth)") == 64
         earlier = row("three").get_by_role("button", name="Earlier")
         earlier.focus()
         page.keyboard.press("Enter")

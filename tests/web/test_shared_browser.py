@@ -3,16 +3,9 @@
 import pytest
 from PIL import Image
 
-from tests.web.conftest import StudioService, serving
+from tests.web.conftest import StudioService, log_in, serving
 
 pytestmark = pytest.mark.browser
-
-
-def log_in(page, studio, name, address):
-    page.goto(f"{address}/login")
-    page.fill("input[name=token]", studio.accounts.add_token(name))
-    page.keyboard.press("Enter")
-    page.locator(".ct-head").wait_for()
 
 
 @pytest.mark.slow
@@ -21,7 +14,7 @@ def test_the_next_person_at_a_browser_finds_nothing_of_the_one_before(tmp_path, 
     Image.new("RGB", (64, 64), (200, 90, 20)).save(tmp_path / "fox.png")
     with serving(studio.app) as address:
         page = visit(address)
-        log_in(page, studio, "ann", address)
+        log_in(page, studio, "ann")
         page.get_by_role("tab", name="Train").click()
         page.set_input_files("ct-photos input[type=file]", tmp_path / "fox.png")
         page.locator("ct-photos textarea").fill("ann's own fox")
@@ -31,7 +24,7 @@ def test_the_next_person_at_a_browser_finds_nothing_of_the_one_before(tmp_path, 
         assert page.evaluate("id => fetch(`/uploads/${id}`).then((answer) => answer.status)", sent) == 200
         page.get_by_role("button", name="Log out").click()
         page.wait_for_url("**/login")
-        log_in(page, studio, "ben", address)
+        log_in(page, studio, "ben")
         page.get_by_role("tab", name="Train").click()
         page.locator("ct-photos .ct-drop").wait_for()
         page.wait_for_timeout(500)
@@ -39,7 +32,7 @@ def test_the_next_person_at_a_browser_finds_nothing_of_the_one_before(tmp_path, 
         assert page.evaluate("id => fetch(`/uploads/${id}`).then((answer) => answer.status)", sent) == 404
         page.get_by_role("button", name="Log out").click()
         page.wait_for_url("**/login")
-        log_in(page, studio, "ann", address)
+        log_in(page, studio, "ann")
         page.get_by_role("tab", name="Train").click()
         page.locator("ct-photos textarea").wait_for()
         assert page.locator("ct-photos textarea").input_value() == "ann's own fox"

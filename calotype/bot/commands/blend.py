@@ -6,8 +6,9 @@ import discord
 from discord import app_commands
 
 from calotype.bot.blend import blend
-from calotype.bot.interactions import _, answering, person_of
+from calotype.bot.interactions import _, answering
 from calotype.bot.studio import CommandPlace, Queued
+from calotype.jobs.chat import ChatMember
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -52,10 +53,10 @@ def add(bot: "Bot") -> None:
     ) -> None:
         given = (picture1, picture2, picture3, picture4, picture5)
         pictures = [picture for picture in given if picture is not None]
-        person, key = person_of(interaction), str(interaction.id)
+        key = str(interaction.id)
 
-        def work(place: CommandPlace, contents: list[bytes]) -> Queued:
-            return blend(bot.studio, person, contents, shape, prompt, key, place)
+        def work(member: ChatMember, place: CommandPlace, contents: list[bytes]) -> Queued:
+            return blend(bot.studio, member, contents, shape, prompt, key, place)
 
         async with answering(interaction):
             await bot.queue(interaction, work, command="blend", attachments=pictures)

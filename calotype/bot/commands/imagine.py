@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, answering, person_of
+from calotype.bot.interactions import _, answering
 from calotype.bot.studio import CommandPlace, Queued
+from calotype.jobs.chat import ChatMember
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -26,11 +27,10 @@ def add(bot: "Bot") -> None:
         picture: discord.Attachment | None = None,
     ) -> None:
         async with answering(interaction):
-            person = person_of(interaction)
 
-            def work(place: CommandPlace, contents: list[bytes]) -> Queued:
+            def work(member: ChatMember, place: CommandPlace, contents: list[bytes]) -> Queued:
                 file = io.BytesIO(contents[0]) if contents else None
-                return bot.studio.imagine(person, prompt, str(interaction.id), place, file)
+                return bot.studio.imagine(member, prompt, str(interaction.id), place, file)
 
             attachments = [picture] if picture else []
             await bot.queue(interaction, work, command="imagine", attachments=attachments)

@@ -14,7 +14,7 @@ from calotype.bot.studio import CommandPlace, Queued
 from calotype.bot.tags import tag
 from calotype.bot.wording import escaped
 from calotype.errors import CalotypeError, Message
-from calotype.jobs.chat import ChatMessage
+from calotype.jobs.chat import ChatMember, ChatMessage
 from calotype.jobs.jobs import Job
 
 if TYPE_CHECKING:
@@ -107,13 +107,12 @@ def name_of(picture: discord.Attachment) -> str:
 
 async def say_parameters(bot: "Bot", interaction: discord.Interaction, picture: discord.Attachment) -> None:
     """What a picture says about how it was drawn, to the person alone; else its tags, as a job."""
-    await bot.admit(interaction, "describe")
+    member = await bot.admit(interaction, "describe")
     content = await fetched(picture, bot.studio.service.max_upload)
-    name = name_of(picture)
-    person, place = person_of(interaction), await bot.place_for(interaction)
-    found = await asyncio.to_thread(bot.studio.describe, person, io.BytesIO(content), name)
+    name, place = name_of(picture), await bot.place_for(interaction)
+    found = await asyncio.to_thread(bot.studio.describe, member, io.BytesIO(content), name)
     if not found:
-        tagged = await asyncio.to_thread(tag, bot.studio, person, io.BytesIO(content), str(interaction.id), place)
+        tagged = await asyncio.to_thread(tag, bot.studio, member, io.BytesIO(content), str(interaction.id), place)
         await bot.respond(interaction, tagged, place, Message("It says nothing of a prompt; its tags follow."))
         return
     lines = [f"**{escaped(str(key))}**: {escaped(str(value))}" for key, value in found.items() if value]
@@ -128,11 +127,10 @@ async def work_on(
     picture: discord.Attachment,
 ) -> None:
     """Queues the work on one attached picture."""
-    person = person_of(interaction)
     name = name_of(picture)
 
-    def work(place: CommandPlace, contents: list[bytes]) -> Queued:
-        return bot.studio.work_on(person, kind, task, io.BytesIO(contents[0]), name, str(interaction.id), place)
+    def work(member: ChatMember, place: CommandPlace, contents: list[bytes]) -> Queued:
+        return bot.studio.work_on(member, kind, task, io.BytesIO(contents[0]), name, str(interaction.id), place)
 
     await bot.queue(interaction, work, command=kind, attachments=[picture])
 

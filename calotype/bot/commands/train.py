@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from calotype.bot.interactions import _, answering, person_of
+from calotype.bot.interactions import _, answering
 from calotype.bot.studio import CommandPlace, Queued
 from calotype.bot.training import check_training, train
+from calotype.jobs.chat import ChatMember
 
 if TYPE_CHECKING:
     from calotype.bot.client import Bot
@@ -60,11 +61,11 @@ def add(bot: "Bot") -> None:
     ) -> None:
         given = (photo1, photo2, photo3, photo4, photo5, photo6, photo7, photo8, photo9, photo10)
         photos = [photo for photo in given if photo is not None]
-        person, key = person_of(interaction), str(interaction.id)
+        key = str(interaction.id)
 
-        def work(place: CommandPlace, contents: list[bytes]) -> Queued:
+        def work(member: ChatMember, place: CommandPlace, contents: list[bytes]) -> Queued:
             files = [(photo.filename, content) for photo, content in zip(photos, contents, strict=True)]
-            return train(bot.studio, person, name, about, files, key, place)
+            return train(bot.studio, member, name, about, files, key, place)
 
         async with answering(interaction):
             check_training(bot.studio.settings, name)

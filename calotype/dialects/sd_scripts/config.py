@@ -317,18 +317,16 @@ def _fill_defaults(path: Path, options: dict[str, Any], notes: list[Message]) ->
         missing["max_train_steps"] = args.STEPS
     options |= missing
     if missing:
-        notes.append(
-            Message(
-                "options missing in {file} have sd-scripts' defaults: {settings}",
-                file=path.name,
-                settings=settings_in_words(missing),
-            )
-        )
+        notes.append(defaults_note(path, missing))
 
 
-def settings_in_words(options: Mapping[str, Any]) -> Message:
-    """ "no enable_bucket, resolution 512"."""
-    return listed(_setting(name, value) for name, value in options.items())
+def defaults_note(path: Path, missing: Mapping[str, Any]) -> Message:
+    """That options which a file does not give have these values, such as "no enable_bucket, resolution 512"."""
+    return Message(
+        "options missing in {file} have sd-scripts' defaults: {settings}",
+        file=path.name,
+        settings=listed(_setting(name, value) for name, value in missing.items()),
+    )
 
 
 def _setting(name: str, value: Any) -> Message:

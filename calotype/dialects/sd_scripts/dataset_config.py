@@ -10,8 +10,8 @@ from calotype.dialects.sd_scripts.config import (
     MAX_PARENTS,
     check_known,
     check_supported,
+    defaults_note,
     read_table,
-    settings_in_words,
     typed,
 )
 from calotype.errors import CalotypeError, Message, listed
@@ -138,13 +138,7 @@ def with_defaults(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mess
         if name not in options and any(name not in subset.options for subset in config.subsets)
     }
     if missing:
-        notes.append(
-            Message(
-                "options missing in {file} have sd-scripts' defaults: {settings}",
-                file=path.name,
-                settings=settings_in_words(missing),
-            )
-        )
+        notes.append(defaults_note(path, missing))
     overridden = [
         name
         for name, value in options.items()

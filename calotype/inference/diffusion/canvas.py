@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from calotype.errors import CalotypeError, Message
-from calotype.ops.color import luma, match_channels, max_value, to_pixels, to_tensor
+from calotype.inference.masks import read_mask
+from calotype.ops.color import match_channels, max_value, to_pixels, to_tensor
 from calotype.ops.resize import resized_region
 from calotype.picture import Picture
 from calotype.suffixes import SUFFIXES
@@ -185,7 +186,7 @@ def _resized_to(pixels: np.ndarray, size: tuple[int, int], mode: str) -> Tensor:
 
 
 def _inpaint_canvas(task: Imagine, source: Picture, mask_picture: Picture, sizes: _Sizes) -> Canvas:
-    mask, notes = _read_mask(task, source, mask_picture)
+    mask, notes = _generated_part(task, source, mask_picture)
     height, width = mask.shape
     is_cropped = task.only_masked or (sizes.requested is None and max(height, width) > sizes.native * CROP_ABOVE)
     box = _mask_box(mask, task.padding, sizes.native) if is_cropped else (0, 0, height, width)
@@ -212,26 +213,12 @@ def _inpaint_canvas(task: Imagine, source: Picture, mask_picture: Picture, sizes
     )
 
 
-def _read_mask(task: Imagine, source: Picture, mask_picture: Picture) -> tuple[np.ndarray, tuple[Message, ...]]:
-    """(H, W) bool, True where the picture is generated; and notes.
-
-    In a mask with transparent parts the opaque pixels are masked, as in A1111: it was painted on its own layer.
-    """
-    if mask_picture.pixels.shape[:2] != source.pixels.shape[:2]:
-        raise CalotypeError(
-            "{mask} is {mask_width}x{mask_height} pixels and {init} is {width}x{height}; a mask has the size of its "
-            "picture",
-            mask=task.mask,
-            mask_width=mask_picture.pixels.shape[1],
-            mask_height=mask_picture.pixels.shape[0],
-            init=task.init,
-            width=source.pixels.shape[1],
-            height=source.pixels.shape[0],
-        )
-    mask, notes = luma(to_tensor(mask_picture.pixels))[0].numpy() >= 0.5, ()
+def _generated_part(task: Imagine, source: Picture, mask_picture: Picture) -> tuple[np.ndarray, tuple[Message, ...]]:
+    """(H, W) bool, True where the picture is generated; and notes."""
+    painted = read_mask(mask_picture, source.pixels.shape[:2], task.mask.name)
+    mask, notes = painted.pixels, ()
     paint = Message("black" if task.invert_mask else "white")
-    if mask_picture.alpha is not None and mask_picture.alpha.min() < mask_picture.alpha.max():
-        mask = mask_picture.alpha > max_value(mask_picture.alpha.dtype) // 2
+    if painted.is_layer:
         paint = Message("transparent" if task.invert_mask else "opaque")
         sentence = "{mask} has transparent parts: its opaque pixels are the mask; or give {option:invert_mask}"
         notes = (Message(sentence, mask=task.mask.name),)

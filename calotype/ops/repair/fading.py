@@ -14,6 +14,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from calotype.ops.resize import averaged
+
 SIDE = 384  # longer side of the copy that is measured
 SMALLEST = 48  # shorter side of a picture that is measured
 WINDOWS, EXTREME, AGREEING = 8, 50, 6  # windows along a side; 1/50 of each; so many of them make a point
@@ -266,7 +268,7 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
     if factor >= 1:
         return pixels
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    return averaged(pixels, height, width)
 
 
 def _levels(pixels: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from calotype.ops.resize import averaged
+
 WINDOW = 128  # pixels
 COMMON = 0.3  # quantile over the windows: what seven in ten of them have
 WINDOWS = 20  # a side at most, for measuring
@@ -85,8 +87,7 @@ def _reduced(pixels: np.ndarray, by: int) -> np.ndarray:
     if by == 1:
         return pixels
     height, width = (side // by for side in pixels.shape[:2])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return small.reshape(height, width, *pixels.shape[2:])
+    return averaged(pixels, height, width)
 
 
 def _texture_of(grey: np.ndarray, reduction: int, threshold: float) -> Texture:

@@ -2,12 +2,12 @@
 
 import { call, get, post, submit } from "./api.js";
 import { openDialog, openInvented } from "./compare.js";
+import { deleteWithUndo, isDeleted, picturesOf, watchDeletions } from "./deletion.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
 import { hand } from "./hand.js";
 import { asMany, inventedOf, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { SHOWN_BY_BROWSER } from "./photo.js";
-import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
 import { _, duration } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
 
@@ -61,13 +61,13 @@ customElements.define(
           this.show();
         },
       });
-      this.stopRemoval = watchRemoval(() => this.show());
+      this.stopDeletions = watchDeletions(() => this.show());
       this.read();
     }
 
     disconnectedCallback() {
       this.stop?.();
-      this.stopRemoval?.();
+      this.stopDeletions?.();
     }
 
     build() {
@@ -142,7 +142,7 @@ customElements.define(
     }
 
     show() {
-      const shown = this.jobs.filter((job) => !isRemoved(job.id) && !isTrial(job));
+      const shown = this.jobs.filter((job) => !isDeleted(job.id) && !isTrial(job));
       const cards = this.links ? this.links.map((link) => this.linkCard(link)) : shown.flatMap((job) => picturesOf(job).map((result) => this.card(job, result)));
       keepFocus(this.grid, () => this.grid.replaceChildren(...cards));
       const none = this.isSearch() ? _("Nothing fits what you look for.") : _("No pictures yet. What you restore or draw appears here.");
@@ -159,7 +159,7 @@ customElements.define(
         { class: "ct-card", "data-job": result.id },
         el("button", { type: "button", class: "ct-open", "data-key": "open", "aria-label": title, onclick: () => guarded(() => this.open(job, result)) }, el("img", { src: smallOf(job, result), alt: "", loading: "lazy", decoding: "async" })),
         el("div", { class: "ct-text" }, el("p", { title }, title), el("p", { class: "ct-soft" }, dayOf(job.created))),
-        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "data-key": "delete", "aria-label": _("Delete {name}", { name: title }), onclick: () => remove(result.id, this.addressOf(job, result), title) }, _("Delete"))),
+        el("div", { class: "ct-bar" }, star, el("a", { class: "ct-button ct-plain", href: result.url, download: result.name, "aria-label": _("Download {name}", { name: result.name }) }, _("Download")), el("button", { type: "button", class: "ct-plain", "data-key": "delete", "aria-label": _("Delete {name}", { name: title }), onclick: () => deleteWithUndo(result.id, this.addressOf(job, result), title) }, _("Delete"))),
       );
     }
 

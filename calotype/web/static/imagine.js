@@ -2,11 +2,11 @@
 
 import { get, post, submit } from "./api.js";
 import { openDialog } from "./compare.js";
+import { deleteWithUndo, isDeleted, picturesOf, watchDeletions } from "./deletion.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
-import { asMany, FINISHED, isPicture, jobTitle, joined, previewOf, progressOf } from "./jobs.js";
+import { asMany, FINISHED, isPicture, jobTitle, joined, previewOf, progressOf, renew } from "./jobs.js";
 import { watch } from "./live.js";
 import { fill, onOrder, showFault } from "./orders.js";
-import { isRemoved, picturesOf, remove, watchRemoval } from "./removal.js";
 import { _ } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
 
@@ -33,7 +33,7 @@ customElements.define(
       this.stop = watch({ open: () => this.read(), change: (job) => this.change(job), gone: (id) => this.forget(id), moved: () => this.showWaiting() });
       onOrder("imagine", (task) => this.order(task));
       onOrder("imagine_filled", (filled) => this.filled(filled));
-      this.stopRemoval = watchRemoval(() => this.showAll());
+      this.stopDeletions = watchDeletions(() => this.showAll());
       this.tab = document.getElementById("tab-imagine");
       this.onPaste = (event) => this.paste(event);
       this.onDrop = (event) => this.drop(event);
@@ -46,7 +46,7 @@ customElements.define(
 
     disconnectedCallback() {
       this.stop?.();
-      this.stopRemoval?.();
+      this.stopDeletions?.();
       document.removeEventListener("paste", this.onPaste);
       this.tab?.removeEventListener("drop", this.onDrop);
       this.tab?.removeEventListener("dragover", this.onOver);
@@ -87,10 +87,7 @@ customElements.define(
         if (parent) this.show(parent);
       }
       if (job.kind !== "imagine") return;
-      const at = this.jobs.findIndex((other) => other.id === job.id);
-      if (at >= 0) this.jobs[at] = job;
-      else this.jobs.unshift(job);
-      if (at >= 0) this.show(job);
+      if (renew(this.jobs, job)) this.show(job);
       else this.showAll();
     }
 
@@ -103,7 +100,7 @@ customElements.define(
     // Shown
 
     showAll() {
-      const shown = this.jobs.filter((job) => !isRemoved(job.id) && !(job.results.some(isPicture) && !picturesOf(job).length));
+      const shown = this.jobs.filter((job) => !isDeleted(job.id) && !(job.results.some(isPicture) && !picturesOf(job).length));
       keepFocus(this.list, () => this.list.replaceChildren(...shown.map((job) => this.card(job))));
       this.empty.hidden = shown.length > 0;
       this.more.hidden = !this.next;
@@ -141,7 +138,7 @@ customElements.define(
       const made = el("div", { class: pictures.length === 1 ? "ct-made is-single" : "ct-made" });
       made.append(...pictures.map((result) => this.thumb(job, result)));
       this.preview(made, job);
-      const children = [...this.after.values()].filter((other) => other.parent === job.id && !isRemoved(other.id)).sort((a, b) => a.created - b.created);
+      const children = [...this.after.values()].filter((other) => other.parent === job.id && !isDeleted(other.id)).sort((a, b) => a.created - b.created);
       made.append(...children.map((child) => this.child(child)).filter(Boolean));
       const button = (key, label, onclick) => el("button", { type: "button", class: "ct-plain", "data-key": key, onclick }, label);
       const isEnded = FINISHED.includes(job.state);
@@ -157,7 +154,7 @@ customElements.define(
           { class: "ct-bar ct-tight" },
           button("reuse", _("Use these settings"), () => this.reuse(job, pictures[0])),
           isEnded ? button("again", _("Again"), () => guarded(() => this.vary(job, pictures[0], 0))) : button("cancel", _("Cancel"), () => guarded(() => post(`/jobs/${job.id}/cancel`))),
-          isEnded && button("delete", _("Delete"), () => remove(job.id, `/jobs/${job.id}`, jobTitle(job))),
+          isEnded && button("delete", _("Delete"), () => deleteWithUndo(job.id, `/jobs/${job.id}`, jobTitle(job))),
         ),
       );
     }
@@ -191,7 +188,7 @@ customElements.define(
           act(_("Restore faces"), () => this.go("restore", job, result)),
           act(_("Change a part"), () => this.inpaint(result)),
           el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download")),
-          act(_("Delete"), () => remove(result.id, result.url, jobTitle(job))),
+          act(_("Delete"), () => deleteWithUndo(result.id, result.url, jobTitle(job))),
         ),
         el("p", { class: "ct-soft" }, job.task.prompt ?? ""),
       );

@@ -91,6 +91,14 @@ export const asMany = (jobs, page) => Math.min(MOST, Math.max(page, jobs.length)
 /** Jobs with those of another page; one that is in both is there once, as it is in that page. */
 export const joined = (jobs, more) => [...new Map([...jobs, ...more].map((job) => [job.id, job])).values()];
 
+/** Puts a job in the place of what was known of it, else on top. Whether it was known. */
+export function renew(jobs, job) {
+  const at = jobs.findIndex((known) => known.id === job.id);
+  if (at >= 0) jobs[at] = job;
+  else jobs.unshift(job);
+  return at >= 0;
+}
+
 /** The address of a small picture of a result: a scan has one for each photo, other jobs have one of their result. */
 export function smallOf(job, result) {
   if (result.facts.photo) return `/jobs/${job.id}/samples/${result.facts.photo}`;

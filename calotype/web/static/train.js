@@ -4,7 +4,7 @@ import { call, Fault, get, post, submit } from "./api.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
 import "./film.js";
 import { hand } from "./hand.js";
-import { ALL_TRAININGS, FINISHED, isPicture, kindTitle, mayCancel, statusOf, TRAININGS } from "./jobs.js";
+import { ALL_TRAININGS, FINISHED, isPicture, kindTitle, mayCancel, renew, statusOf, TRAININGS } from "./jobs.js";
 import { watch } from "./live.js";
 import { onOrder } from "./orders.js";
 import { _ } from "./texts.js";
@@ -92,10 +92,7 @@ customElements.define(
 
     change(job) {
       if (!TRAININGS.includes(job.kind)) return;
-      const at = this.jobs.findIndex((other) => other.id === job.id);
-      if (at >= 0) this.jobs[at] = job;
-      else this.jobs.unshift(job);
-      if (at >= 0) this.show(job);
+      if (renew(this.jobs, job)) this.show(job);
       else this.showAll();
     }
 
