@@ -30,6 +30,9 @@ GAZE_SHIFT, GAZE_BLUR = 0.15, 2.0
 # (recipes/facemesh/measure.py has how many are taken back rightly and wrongly). Version 1: if it has EARLIER_CREASE and
 # this fraction of what the drawn one has where it is blurred as the photo is.
 DRAWN_CREASE, PHOTO_CREASE = 0.06, 0.005
+# A photo blurred by CREASE_BLUR or more, of 512 pixels, may hide a real crease. Invented ones are drawn faintly there:
+# creases of both eyes that are this deep in the mean are taken for real; from version 3 on.
+DEEP_CREASE, CREASE_BLUR = 0.25, 4.0
 EARLIER_CREASE, EARLIER_FRACTION = 0.02, 0.4
 # A photo shows too little of a face if the mesh is less sure of it than CLEAR, and if it is at least as blurred as
 # UNCLEAR_BLUR, of 512 pixels (recipes/faces/measure.py measures how well this tells faces that come out as others)
@@ -181,14 +184,27 @@ def _keep_single_lids(
     return replace(face, creases=tuple(creases)), strength
 
 
-def has_crease(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, version: int = 2) -> bool:
-    """Whether the crease that is drawn on an eyelid stands in the photo too, both (side, side) luma."""
+def has_crease(light: np.ndarray, drawn: np.ndarray, mesh: Mesh, eye: int, version: int = 3) -> bool:
+    """Whether the crease that is drawn on an eyelid stands in the photo too, both (side, side) luma.
+
+    Where the photo is too blurred to tell, creases that are drawn deep on both eyelids are taken for real.
+    """
     depth, width = measures.crease_depth(light, mesh, eye), np.linalg.norm(mesh.lids[eye, 8] - mesh.lids[eye, 0])
     sigma = measures.matching_blur(light, drawn, mesh.irises[eye, 0], float(width))
     if version < 2:
         expected = measures.crease_depth(measures.blurred(drawn, sigma), mesh, eye)
         return depth >= EARLIER_CREASE and depth >= EARLIER_FRACTION * expected
+    if version >= 3 and _has_deep_creases(drawn, mesh):
+        limit = CREASE_BLUR * len(light) / 512
+        if sigma >= limit and measures.face_blur(light, drawn) >= limit:  # an invented crease makes an eye alone differ
+            return True
     return depth >= PHOTO_CREASE and measures.crease_ratio(light, drawn, mesh, eye, sigma) > 0
+
+
+def _has_deep_creases(drawn: np.ndarray, mesh: Mesh) -> bool:
+    """Whether both upper eyelids are drawn with a crease, and deep ones in the mean."""
+    depths = [measures.crease_depth(drawn, mesh, eye) for eye in (0, 1)]
+    return min(depths) > DRAWN_CREASE and np.mean(depths) >= DEEP_CREASE
 
 
 def _without_crease(crop: RestoredCrop, strength: np.ndarray, eye: int, limit: float) -> tuple[np.ndarray, float]:

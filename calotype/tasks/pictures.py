@@ -240,8 +240,8 @@ class Restore(Speed, Tiling, Saving):
 
     @property
     def face_version(self) -> int:
-        """How faces are treated: by the present version 2, or as a record of an earlier one has it."""
-        return {"none": 0, "1": 1}.get(self.auto_face_mesh, 2)
+        """How faces are treated: by the present version 3, or as a record of an earlier one has it."""
+        return {"none": 0, "1": 1, "2": 2}.get(self.auto_face_mesh, 3)
 
     def for_size(self, size: tuple[int, int]) -> "Restore":
         """The task with the scale that `cover` asks for, for a picture of this height and width.

@@ -1,9 +1,10 @@
 """Measures the guards of restored faces on a folder of aligned, sharp faces; prints the tables of the README.
 
-    python recipes/facemesh/measure.py FACES [EVERY]
+    python recipes/facemesh/measure.py FACES [EVERY [FIRST_SEED]]
 
-Every EVERYth file is taken (14 unless given), brought to 512 pixels, degraded by GFPGAN's recipe and restored by
-faces-v2. With `calotype[likeness]` installed, the likeness by the mesh is compared with dlib's.
+Every EVERYth file is taken (14 unless given), brought to 512 pixels, degraded by GFPGAN's recipe with seeds from
+FIRST_SEED on (0 unless given) and restored by faces-v2. With `calotype[likeness]` installed, the likeness by the mesh
+is compared with dlib's.
 """
 
 import sys
@@ -41,11 +42,11 @@ class Sample:
     meshes: tuple[Mesh, Mesh, Mesh]
 
 
-def main(folder: str, every: str = "14") -> None:
+def main(folder: str, every: str = "14", first_seed: str = "0") -> None:
     engine = Engine(Settings.gather({"offline": True, "device": "cpu"}))
     network, find = engine.models.faces("faces-v2"), engine.models.face_mesh().find
     files = sorted(path for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))[:: int(every)]
-    samples = [sample(path, seed, network, find) for seed, path in enumerate(files)]
+    samples = [sample(path, seed, network, find) for seed, path in enumerate(files, int(first_seed))]
     print(f"{len(samples)} faces")
     print_likeness(samples, find)
     print_creases(samples)
@@ -95,15 +96,15 @@ def print_creases(samples: list[Sample]) -> None:
         for eye in (0, 1):
             mesh = this.meshes[2]
             depths = measures.crease_depth(sharp, this.meshes[0], eye), measures.crease_depth(drawn, mesh, eye)
-            rows.append([*depths, *(has_crease(photo, drawn, mesh, eye, version) for version in (1, 2))])
-    sharp, drawn, earlier, now = np.array(rows).T
+            rows.append([*depths, *(has_crease(photo, drawn, mesh, eye, version) for version in (1, 2, 3))])
+    sharp, drawn, *kept = np.array(rows).T
     for name, lids in (("single (under 0.02)", sharp < 0.02), ("double (over 0.08)", sharp > 0.08)):
         creased = lids & (drawn > DRAWN_CREASE)
-        back, before = (int((creased & (kept == 0)).sum()) for kept in (now, earlier))
+        first, second, back = (int((creased & (stands == 0)).sum()) for stands in kept)
         print(
-            f"\neyelids that are {name}: {lids.sum()}, drawn with a crease {creased.sum()}, taken back {back}", end=""
+            f"\neyelids that are {name}: {lids.sum()}, drawn with a crease {creased.sum()}, taken back {back} "
+            f"(in version 1: {first}, in version 2: {second})"
         )
-        print(f" (in version 1: {before})")
 
 
 def print_irises(samples: list[Sample]) -> None:

@@ -88,6 +88,25 @@ def test_a_faint_crease_of_the_photo_is_known(face, depth, sigma):
     assert not any(has_crease(single, drawn, mesh, eye) for eye in (0, 1))
 
 
+def test_deep_creases_on_both_eyes_stand_where_the_photo_is_too_blurred_to_tell(face):
+    """Version 2 took them back."""
+    crop, mesh = face
+    deep, photo = with_crease(crop, mesh), measures.luma(as_photo(with_crease(crop, mesh), 5))
+    assert all(has_crease(photo, measures.luma(deep), mesh, eye) for eye in (0, 1))
+    assert not any(has_crease(photo, measures.luma(deep), mesh, eye, version=2) for eye in (0, 1))
+    one = np.where(np.arange(512)[:, None] < 256, deep, crop)
+    for drawn in (with_crease(crop, mesh, 0.3), one):
+        assert not has_crease(photo, measures.luma(drawn), mesh, 0)
+
+
+@pytest.mark.parametrize("depth", [0.45, 0.9])
+def test_deep_creases_are_invented_where_the_photo_is_sharp_enough_to_tell(face, depth):
+    """The deepest ones make the eyes alone look more blurred than the photo is."""
+    crop, mesh = face
+    photo, drawn = measures.luma(as_photo(crop)), measures.luma(with_crease(crop, mesh, depth))
+    assert not any(has_crease(photo, drawn, mesh, eye) for eye in (0, 1))
+
+
 def test_an_eye_that_is_closed_is_not_opened(face, engine, monkeypatch):
     crop, mesh = face
     closed = as_photo(with_closed_eyes(crop, mesh), 1.0)

@@ -297,7 +297,7 @@ def test_a_size_far_beyond_the_picture_is_refused(engine, tmp_path):
 
 def test_faces_are_pasted_by_their_mesh_and_records_of_earlier_versions_are_not(engine, old_photo):
     new, earlier = (restored(engine, old_photo, auto_face_mesh=way, **PLAIN) for way in ("", "none"))
-    assert new.record.face_mesh == "2" and earlier.record.face_mesh == "none"
+    assert new.record.face_mesh == "3" and earlier.record.face_mesh == "none"
     assert new.record.options == earlier.record.options
     assert not np.array_equal(new.picture.pixels, earlier.picture.pixels)
     plain = restored(engine, old_photo, faces="none", **PLAIN).picture.pixels.astype(int)
@@ -368,7 +368,7 @@ def test_a_face_of_which_the_photo_shows_too_little_is_left_softer(engine, portr
     (face,), (whole,) = ([f for f in result.record.faces if f.treated] for result in (soft, full))
     assert any("too little of face" in note for note in notes) and not any("too little" in note for note in others)
     assert face.clarity == whole.clarity < 0.5 and (face.softened, whole.softened) == (0.4, 1)
-    assert soft.record.computed["face_mesh"] == "2" and "unclear_strength" not in soft.record.options
+    assert soft.record.computed["face_mesh"] == "3" and "unclear_strength" not in soft.record.options
     plain = restored(engine, source, faces="none", **PLAIN).picture.pixels.astype(int)
     changes = [np.abs(result.picture.pixels - plain).sum() for result in (soft, full)]
     assert 0.3 * changes[1] < changes[0] < 0.5 * changes[1]
