@@ -22,6 +22,7 @@ SMALLEST = 0.008  # area of a photo, of the scan
 FRAGMENT = 0.0004  # area of a part that may belong to a photo
 RECTANGULAR = 0.93  # of its rectangle that a part covers
 COVERED, SUPPORTED, WORST_SIDE = 0.72, 0.7, 0.1  # of a photo that lost parts to the lid: area, sides, worst side
+OPEN, BASE, NEIGHBOUR = 0.5, 0.8, 0.4  # of a photo that lost a whole side to it: area, opposite side, those between
 PURE = 0.9  # of what lies outside of the photos that is lid
 SMOOTH = 0.7  # of the lid that is wider than `NARROW` pixels of the reduced copy
 NARROW = 5
@@ -364,7 +365,7 @@ def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
 
 
 def _is_photo(part: _Part) -> bool:
-    if not (part.is_rectangular or _has_sides(part)):
+    if not (part.is_rectangular or _has_sides(part) or _has_three_sides(part)):
         return False
     height, width = part.shape
     scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
@@ -553,19 +554,47 @@ def _has_sides(part: _Part) -> bool:
     """Whether the outline follows the sides of the rectangle, though the photo has the lid's colour in places."""
     if part.covered < COVERED:
         return False
+    fractions = [fraction for fraction, on_scan in _followed(part) if on_scan > 0.3]
+    return bool(fractions) and float(np.mean(fractions)) >= SUPPORTED and min(fractions) >= WORST_SIDE
+
+
+def _has_three_sides(part: _Part) -> bool:
+    """Whether the outline follows a side and begins to follow both beside it, all on the lid: where the sky of a photo
+    has the lid's colour, its fourth side is where the longer of these two ends.
+    """
+    if part.covered < OPEN:
+        return False
+    sides = [fraction if on_scan == 1 else 0.0 for fraction, on_scan in _followed(part)]
+    return any(
+        sides[n] >= BASE and min(sides[n - 1], sides[(n + 1) % 4]) >= NEIGHBOUR and _is_open(part, n) for n in range(4)
+    )
+
+
+def _is_open(part: _Part, base: int) -> bool:
+    """Whether all that a part lacks of its rectangle reaches the side opposite of the base."""
+    height, width = part.mask.shape
+    corners = part.photo.corners - 0.5 - part.corner
+    whole = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), np.rint(corners).astype(np.int32), 1)
+    lacking = whole & (1 - part.mask)
+    start, end = corners[(base + 2) % 4], corners[(base + 3) % 4]
+    side = cv2.line(np.zeros_like(whole), *(tuple(np.rint(p).astype(int).tolist()) for p in (start, end)), 1, 7)
+    _, labels = cv2.connectedComponents(lacking)
+    reached = np.isin(labels, np.unique(labels[(side > 0) & (lacking > 0)])) & (lacking > 0)
+    return float(reached.sum()) >= PURE * float(lacking.sum())
+
+
+def _followed(part: _Part) -> Iterator[tuple[float, float]]:
+    """Of each side (top, right, bottom, left): how much of it on the scan the outline follows, how much is there."""
     mask = cv2.copyMakeBorder(part.mask, 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=0)
     kernel = np.ones((3, 3), np.uint8)
     near = cv2.dilate(cv2.dilate(mask, kernel) - cv2.erode(mask, kernel), kernel)
     (height, width), shift = part.shape, np.array(part.corner) - 3
-    fractions = []
     corners = part.photo.corners - 0.5
     for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):
         points = np.rint(start + np.linspace(0.03, 0.97, 200)[:, None] * (end - start)).astype(int)
         on_scan = ((points >= -1) & (points <= [width, height])).all(1)
-        if on_scan.mean() > 0.3:
-            x, y = np.clip(points[on_scan] - shift, 0, np.array(near.shape[::-1]) - 1).T
-            fractions.append(float(near[y, x].mean()))
-    return bool(fractions) and float(np.mean(fractions)) >= SUPPORTED and min(fractions) >= WORST_SIDE
+        x, y = np.clip(points[on_scan] - shift, 0, np.array(near.shape[::-1]) - 1).T
+        yield float(near[y, x].mean()) if on_scan.any() else 0.0, float(on_scan.mean())
 
 
 def _content(small: np.ndarray, photo: ScannedPhoto) -> float:

@@ -73,6 +73,30 @@ def test_a_photo_whose_corner_has_the_colour_of_the_lid_is_found_whole():
     assert iou(photo, ScannedPhoto((356, 356), (512, 512), 0)) > 0.95
 
 
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_photo_whose_sky_has_the_colour_of_the_lid_reaches_to_its_longer_side(quarters):
+    """The skyline falls from 80 to 240 pixels below the upper side, of which nothing is left."""
+    y, x = np.mgrid[:512, :512]
+    picture = np.where((y < 80 + 160 * x / 512)[..., None], np.uint8(252), data.astronaut())
+    scanned = np.full((1100, 800, 3), 252, np.uint8)
+    scanned[40:552, 100:612] = picture
+    scanned[650:950, 120:571] = data.chelsea()
+    found = find_photos(np.ascontiguousarray(np.rot90(scanned, quarters))).photos
+    assert len(found) == 2
+    places = [ScannedPhoto((356, 336), (432, 512), 0), ScannedPhoto((345.5, 800), (300, 451), 0)]
+    for place in places:
+        place = _rotated(place, scanned.shape, quarters)
+        assert max(iou(photo, place) for photo in found) > 0.95
+
+
+def _rotated(photo, shape, quarters):
+    """A straight photo, as it lies after the scan of this shape was turned by counterclockwise quarters."""
+    (x, y), (height, width), shape = photo.center, photo.size, shape[:2]
+    for _ in range(quarters):
+        (x, y), (height, width), shape = (y, shape[1] - x), (width, height), shape[::-1]
+    return ScannedPhoto((x, y), (height, width), 0)
+
+
 @pytest.mark.parametrize("name", ["astronaut", "camera", "coins", "logo", "page"])
 def test_a_picture_that_is_no_scan_has_no_photos_on_it(name):
     picture = getattr(data, name)()
