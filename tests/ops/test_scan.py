@@ -89,6 +89,28 @@ def test_a_photo_whose_sky_has_the_colour_of_the_lid_reaches_to_its_longer_side(
         assert max(iou(photo, place) for photo in found) > 0.95
 
 
+@pytest.mark.parametrize(("lid", "sky"), [("white", (245, 245, 243)), ("black", (14, 14, 16))])
+@pytest.mark.parametrize("angle", [0, 6])
+def test_a_sky_that_hardly_differs_from_the_lid_belongs_to_the_photo(lid, sky, angle, monkeypatch):
+    """By three levels in its middle, with noise of one."""
+    y, x = np.mgrid[:512, :512]
+    above = (y < 160 + 20 * np.sin(x / 30))[..., None]
+    picture = np.where(above, np.array(sky, np.uint8), np.maximum(data.astronaut(), 40) // 3 * 2 + 20)
+    monkeypatch.setattr("tests.scans.pictures", lambda: [picture.astype(np.uint8)])
+    drawn = Drawn(ScannedPhoto((400, 420), (420, 500), angle))
+    (photo,) = find_photos(drawn_scan((1000, 800), LIDS[lid], [drawn])).photos
+    assert iou(photo, drawn.photo) > 0.97
+
+
+def test_a_sky_of_the_colour_of_the_lid_is_not_invented():
+    picture = data.chelsea().copy()
+    picture[:100] = 252
+    scanned = np.full((800, 600, 3), 252.0) + np.random.default_rng(0).normal(0, 1, (800, 600, 3))
+    scanned[300:600, 80:531] = picture
+    (photo,) = find_photos(np.clip(scanned, 0, 255).astype(np.uint8)).photos
+    assert iou(photo, ScannedPhoto((305.5, 500), (200, 451), 0)) > 0.98
+
+
 def _rotated(photo, shape, quarters):
     """A straight photo, as it lies after the scan of this shape was turned by counterclockwise quarters."""
     (x, y), (height, width), shape = photo.center, photo.size, shape[:2]
