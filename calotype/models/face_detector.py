@@ -17,8 +17,10 @@ CONFIDENT = 0.7  # confidence from which a detection counts as a face
 SAME_IOU = 0.4  # IoU from which two boxes are the same face
 CROP_SCALE = 2.0  # width of the crop for refining landmarks, as a multiple of the face's
 LANDMARK_WIDTHS = (64, 72, 80, 88)  # face widths in pixels with the most exact landmarks, measured; their errors differ
-UPRIGHT_CONFIDENCE = 0.925  # upright faces mostly reach this, rotated ones never did
-TURN_FACTOR = 1.04  # factor by which the score of a rotated picture must exceed that of the original
+UPRIGHT_CONFIDENCE = 0.925  # upright faces mostly reach this, rotated ones and what is no face never did
+SURE = 0.82  # mean confidence over crops from which a face shows which side is up; 0.75 at most where there was none
+CLEARLY = 0.02  # by how much it must exceed that of the same face in each other orientation; 0.028 at least, measured
+VOTERS = 8  # faces of each orientation that are looked at for that, the most confident ones
 MAX_CANDIDATES = 5000  # per detection
 MIRRORED = [1, 0, 2, 4, 3]  # order of the landmarks in a mirrored picture
 
@@ -76,14 +78,27 @@ class Detector:
 
     def _find_upright(self, picture: np.ndarray) -> tuple[int, list[DetectedFace]]:
         """Counterclockwise quarter turns that make the picture's faces upright, and the faces after them."""
-        faces = self._detect_at_sizes(picture)
-        if faces and faces[0].confidence >= UPRIGHT_CONFIDENCE:
-            return 0, faces
-        candidates = [(n, self._detect_at_sizes(np.ascontiguousarray(np.rot90(picture, n)))) for n in (1, 2, 3)]
-        turns, best = max(candidates, key=lambda candidate: _score(candidate[1]))
-        is_surer = _score(best) > TURN_FACTOR * _score(faces)
-        is_upright = not _score(faces) or (best[:1] and best[0].confidence >= UPRIGHT_CONFIDENCE - 0.025)
-        return (turns, best) if is_surer and is_upright else (0, faces)
+        found, views = [], []
+        for turns in range(4):
+            turned = np.ascontiguousarray(np.rot90(picture, turns))
+            faces = self._detect_at_sizes(turned)
+            if not turns and faces and faces[0].confidence >= UPRIGHT_CONFIDENCE:
+                return 0, faces
+            found.append(faces)
+            for face in faces[:VOTERS]:
+                box = _turned_back(face, turns, picture.shape[:2]).box
+                views.append(_View(turns, box, self._sureness(turned, face)))
+        votes = _votes(views)
+        turns = votes.index(max(votes)) if votes.count(max(votes)) == 1 else 0
+        return turns, found[turns]
+
+    def _sureness(self, picture: np.ndarray, face: DetectedFace) -> float:
+        """Mean confidence over crops at several scales and their mirror images, 0 where the face isn't found in one.
+
+        What only looks like a face, or lies turned, is found in some of them; an upright face is found in all.
+        """
+        matches = self._find_in_crops(*_crop_around(picture, face), face)
+        return float(np.mean([0.0 if match is None else match.confidence for match in matches]))
 
     def _detect_at_sizes(self, picture: np.ndarray) -> list[DetectedFace]:
         long = max(picture.shape[:2])
@@ -108,15 +123,39 @@ class Detector:
     def _refine(self, picture: np.ndarray, face: DetectedFace) -> DetectedFace:
         """The face with landmarks averaged over crops at several scales and their mirror images."""
         crop, corner = _crop_around(picture, face)
+        landmarks = [match.landmarks for match in self._find_in_crops(crop, corner, face) if match is not None]
+        return replace(face, landmarks=np.mean(landmarks, 0) + corner) if landmarks else face
+
+    def _find_in_crops(self, crop: np.ndarray, corner: np.ndarray, face: DetectedFace) -> Iterator[DetectedFace | None]:
+        """The face at each of `LANDMARK_WIDTHS`, also mirrored, in pixels of its crop; None where it is not found."""
         box = (face.box[0] - corner[0], face.box[1] - corner[1], *face.box[2:])
-        landmarks = []
         for width in LANDMARK_WIDTHS:
             scale = width / face.box[2]
-            plain = self._detect(crop, scale)
-            mirrored = [_mirrored(f, crop.shape[1]) for f in self._detect(crop[:, ::-1].copy(), scale)]
-            both = (_nearest(faces, box) for faces in (plain, mirrored))
-            landmarks += [match.landmarks for match in both if match is not None]
-        return replace(face, landmarks=np.mean(landmarks, 0) + corner) if landmarks else face
+            yield _nearest(self._detect(crop, scale), box)
+            yield _nearest([_mirrored(f, crop.shape[1]) for f in self._detect(crop[:, ::-1].copy(), scale)], box)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A face as it is found in one orientation of a picture.
+
+    turns: counterclockwise quarters by which the picture was turned.
+    box: in pixels of the picture as it was.
+    """
+
+    turns: int
+    box: tuple[float, ...]
+    sureness: float
+
+
+def _votes(views: list[_View]) -> list[int]:
+    """How many faces are upright after 0, 1, 2 and 3 turns; each counts once, and only where it is sure of that."""
+    votes = [0] * 4
+    for view in views:
+        overlapping = [match for match in views if match is not view and iou(match.box, view.box) >= SAME_IOU]
+        if view.sureness >= SURE and all(match.sureness < view.sureness - CLEARLY for match in overlapping):
+            votes[view.turns] += 1
+    return votes
 
 
 def _crop_around(picture: np.ndarray, face: DetectedFace) -> tuple[np.ndarray, np.ndarray]:
@@ -133,11 +172,6 @@ def _parse_row(row: np.ndarray, ratio: np.ndarray) -> DetectedFace:
     x, y, w, h = row[:4] * np.tile(ratio, 2)
     landmarks = (row[4:14].reshape(5, 2) + 0.5) * ratio - 0.5
     return DetectedFace((float(x), float(y), float(w), float(h)), landmarks, float(min(row[14], 1.0)))
-
-
-def _score(faces: list[DetectedFace]) -> float:
-    """Sum of the confidences that reach `CONFIDENT`."""
-    return sum(face.confidence for face in faces if face.confidence >= CONFIDENT)
 
 
 def _deduplicated(faces: Iterable[DetectedFace]) -> list[DetectedFace]:

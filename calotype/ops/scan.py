@@ -22,6 +22,7 @@ SMALLEST = 0.008  # area of a photo, of the scan
 FRAGMENT = 0.0004  # area of a part that may belong to a photo
 RECTANGULAR = 0.93  # of its rectangle that a part covers
 COVERED, SUPPORTED, WORST_SIDE = 0.72, 0.7, 0.1  # of a photo that lost parts to the lid: area, sides, worst side
+OPEN, BASE, NEIGHBOUR = 0.5, 0.8, 0.4  # of a photo that lost a whole side to it: area, opposite side, those between
 PURE = 0.9  # of what lies outside of the photos that is lid
 SMOOTH = 0.7  # of the lid that is wider than `NARROW` pixels of the reduced copy
 NARROW = 5
@@ -38,6 +39,10 @@ BORDER = 0.25  # widest border of a photo, of its side
 BORDER_LINE = 0.98  # of a line of pixels that is border
 EDGE = 0.5  # of a line of pixels behind the border that may have its colour
 EDGE_WIDTH = 1  # of pixels that are part photo and part lid
+FAINTEST = 0.0024  # difference of a sky from the lid around it, of the range of values
+BESIDE, BAND = 3, 8  # pixels from a side's end to where both are measured, and over how many
+CERTAIN = 6.0  # standard deviations of a difference that is there
+SHORTEST = 8  # pixels by which a photo is extended
 EXACT = 0.5  # pixels: a turn that moves no corner further is not made
 
 
@@ -119,6 +124,7 @@ def find_photos(pixels: np.ndarray) -> Scan:
     if best.is_blank:
         return Scan(lid=lid)
     photos = [photo for photo in best.photos if _content(small, photo) > CONTENT]
+    photos = [_extended(photo, small, best) for photo in photos]
     factor = max(pixels.shape[:2]) / max(small.shape[:2])
     full = [_fitted(photo.scaled(factor), pixels, best.lid, factor) for photo in photos]
     full = [photo for photo in full if max(NARROWEST, max(photo.size) / LONGEST) <= min(photo.size)]
@@ -364,7 +370,7 @@ def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
 
 
 def _is_photo(part: _Part) -> bool:
-    if not (part.is_rectangular or _has_sides(part)):
+    if not (part.is_rectangular or _has_sides(part) or _has_three_sides(part)):
         return False
     height, width = part.shape
     scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
@@ -553,19 +559,47 @@ def _has_sides(part: _Part) -> bool:
     """Whether the outline follows the sides of the rectangle, though the photo has the lid's colour in places."""
     if part.covered < COVERED:
         return False
+    fractions = [fraction for fraction, on_scan in _followed(part) if on_scan > 0.3]
+    return bool(fractions) and float(np.mean(fractions)) >= SUPPORTED and min(fractions) >= WORST_SIDE
+
+
+def _has_three_sides(part: _Part) -> bool:
+    """Whether the outline follows a side and begins to follow both beside it, all on the lid: where the sky of a photo
+    has the lid's colour, its fourth side is where the longer of these two ends.
+    """
+    if part.covered < OPEN:
+        return False
+    sides = [fraction if on_scan == 1 else 0.0 for fraction, on_scan in _followed(part)]
+    return any(
+        sides[n] >= BASE and min(sides[n - 1], sides[(n + 1) % 4]) >= NEIGHBOUR and _is_open(part, n) for n in range(4)
+    )
+
+
+def _is_open(part: _Part, base: int) -> bool:
+    """Whether all that a part lacks of its rectangle reaches the side opposite of the base."""
+    height, width = part.mask.shape
+    corners = part.photo.corners - 0.5 - part.corner
+    whole = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), np.rint(corners).astype(np.int32), 1)
+    lacking = whole & (1 - part.mask)
+    start, end = corners[(base + 2) % 4], corners[(base + 3) % 4]
+    side = cv2.line(np.zeros_like(whole), *(tuple(np.rint(p).astype(int).tolist()) for p in (start, end)), 1, 7)
+    _, labels = cv2.connectedComponents(lacking)
+    reached = np.isin(labels, np.unique(labels[(side > 0) & (lacking > 0)])) & (lacking > 0)
+    return float(reached.sum()) >= PURE * float(lacking.sum())
+
+
+def _followed(part: _Part) -> Iterator[tuple[float, float]]:
+    """Of each side (top, right, bottom, left): how much of it on the scan the outline follows, how much is there."""
     mask = cv2.copyMakeBorder(part.mask, 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=0)
     kernel = np.ones((3, 3), np.uint8)
     near = cv2.dilate(cv2.dilate(mask, kernel) - cv2.erode(mask, kernel), kernel)
     (height, width), shift = part.shape, np.array(part.corner) - 3
-    fractions = []
     corners = part.photo.corners - 0.5
     for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):
         points = np.rint(start + np.linspace(0.03, 0.97, 200)[:, None] * (end - start)).astype(int)
         on_scan = ((points >= -1) & (points <= [width, height])).all(1)
-        if on_scan.mean() > 0.3:
-            x, y = np.clip(points[on_scan] - shift, 0, np.array(near.shape[::-1]) - 1).T
-            fractions.append(float(near[y, x].mean()))
-    return bool(fractions) and float(np.mean(fractions)) >= SUPPORTED and min(fractions) >= WORST_SIDE
+        x, y = np.clip(points[on_scan] - shift, 0, np.array(near.shape[::-1]) - 1).T
+        yield float(near[y, x].mean()) if on_scan.any() else 0.0, float(on_scan.mean())
 
 
 def _content(small: np.ndarray, photo: ScannedPhoto) -> float:
@@ -585,6 +619,99 @@ def _fills(photos: list[ScannedPhoto], shape: tuple[int, ...]) -> bool:
         return True
     margins = left / width, top / height, 1 - (left + box_width) / width, 1 - (top + box_height) / height
     return min(margins) > 0.005 and max(margins) < MARGIN and box_width * box_height > FILLING * height * width
+
+
+# Skies that hardly differ from the lid.
+
+
+def _extended(photo: ScannedPhoto, small: np.ndarray, layout: _ScanLayout) -> ScannedPhoto:
+    """The photo with what follows beyond a side and differs from the lid by less than a pixel shows, such as a sky.
+
+    Over all rows along both of the sides beside it, the difference shows all the same.
+    """
+    for turns in range(4):
+        grown = _grown(_quarter(photo, turns), small, layout)
+        photo = _quarter(grown, -turns)
+    return photo
+
+
+def _quarter(photo: ScannedPhoto, turns: int) -> ScannedPhoto:
+    """The same place, described with another of its sides as the upper one."""
+    size = photo.size if turns % 2 == 0 else photo.size[::-1]
+    return ScannedPhoto(photo.center, size, photo.angle + 90 * turns)
+
+
+def _grown(photo: ScannedPhoto, small: np.ndarray, layout: _ScanLayout) -> ScannedPhoto:
+    """The photo, extended at its upper side where something faint goes on there."""
+    height, width = photo.size
+    strip = _strip_above(photo, small, layout)
+    rim = BESIDE + BAND
+    if len(strip) < SHORTEST + BAND or width < 4 * rim:
+        return photo
+    outer = strip[:, :BAND], strip[:, -BAND:]
+    inner = strip[:, rim + BESIDE : 2 * rim], strip[:, -2 * rim : -rim - BESIDE]
+    steps = np.stack([i.mean(1) - o.mean(1) for i, o in zip(inner, outer, strict=True)])  # (2, rows, C)
+    channel = int(np.abs(steps[:, : len(strip) // 2].mean((0, 1))).argmax())
+    steps, level = steps[..., channel], strip[:, rim:-rim, channel].mean(1)
+    rows = _step_length(steps.mean(0))
+    if not SHORTEST <= rows <= len(strip) - BAND:
+        return photo
+    ends = level[rows - BAND : rows - 1].mean() - level[rows + 1 : rows + BAND].mean()
+    if not _is_sky(steps[:, :rows], float(ends)):
+        return photo
+    _, down = photo.axes
+    center = np.array(photo.center) - rows / 2 * down
+    return ScannedPhoto((float(center[0]), float(center[1])), (height + rows, width), photo.angle)
+
+
+def _is_sky(steps: np.ndarray, end: float) -> bool:
+    """Whether there is a step at both sides and at the end, of one sign and about as high.
+
+    Args:
+        steps: (2, rows) by how much what is inside differs from what is outside, at each side.
+        end: the same at the end of the rows, over all of its length.
+    """
+    mean = float(steps.mean())
+    sides = steps.mean(1) * math.copysign(1.0, mean)
+    noise = np.array([_row_noise(step) for step in steps]) / math.sqrt(steps.shape[1])
+    lowest = max(FAINTEST, abs(mean)) / 2
+    return bool(
+        abs(mean) >= FAINTEST
+        and (sides > np.maximum(CERTAIN * noise, lowest)).all()
+        and math.copysign(end, end * mean) > lowest
+    )
+
+
+def _strip_above(photo: ScannedPhoto, small: np.ndarray, layout: _ScanLayout) -> np.ndarray:
+    """(rows, columns, C) by how much the scan differs from the lid above a photo, from its upper side outwards.
+
+    As far as the scan and the lid go there, and at most as far as the longer side of the photo.
+    """
+    along, down = photo.axes
+    height, width = photo.size
+    rim = BESIDE + BAND
+    columns = np.arange(-rim, round(width) + rim) - width / 2 + 0.5
+    rows = np.arange(1.5, max(height, width)) + height / 2
+    points = np.array(photo.center) + columns[None, :, None] * along - rows[:, None, None] * down
+    limits = np.array(small.shape[1::-1])
+    on_scan = ((points > 1) & (points < limits - 1)).all(2).all(1)
+    maps = (np.float32(points[..., n] - 0.5) for n in (0, 1))
+    values = cv2.remap(small, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = np.moveaxis(2 * points / limits - 1, 2, 0)
+    signed = values.reshape(*points.shape[:2], -1) - layout.lid.at(x, y)
+    is_lid = on_scan & ((np.abs(signed).max(2) > 2 * layout.lid.threshold).mean(1) < 0.02)
+    return signed[: len(is_lid) if is_lid.all() else int(np.argmin(is_lid))]
+
+
+def _row_noise(step: np.ndarray) -> float:
+    """Standard deviation of the rows' differences, from neighbouring rows."""
+    return max(1.4826 / math.sqrt(2) * float(np.median(np.abs(np.diff(step)))), 1e-4)
+
+
+def _step_length(step: np.ndarray) -> int:
+    """How many of the first rows differ from 0, if the others don't: the split that leaves the smallest error."""
+    total = np.cumsum(step)
+    return int(np.argmax(total**2 / np.arange(1, len(step) + 1))) + 1
 
 
 # Sides below a pixel, at full size.

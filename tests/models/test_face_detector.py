@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from skimage.data import astronaut, brick
+from skimage.data import astronaut, brick, camera, chelsea, stereo_motorcycle
 
 from calotype.checkpoints.bundled import shipped
 from calotype.errors import CalotypeError
 from calotype.models.face_detector import Detector, iou
+from tests.ops.repair.scenes import FOLDERS, SCENES, opened
 
 EYES, NOSE, MOUTH = slice(0, 2), 2, slice(3, 5)
 
@@ -103,6 +104,48 @@ def test_nothing_is_found_where_nothing_is(detector):
     wall = brick()[..., None].repeat(3, 2)
     noise = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
     assert [f for f in detector.find(wall) + detector.find(noise) if f.confidence >= 0.7] == []
+
+
+def halved(pixels):
+    return np.atleast_3d(cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+def check_stays(detector, pixels):
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    assert [detector.upright_turns(np.rot90(pixels, quarters)) for quarters in range(4)] == [0, 0, 0, 0]
+
+
+def test_what_only_looks_like_a_face_turns_no_photo(detector):
+    """In one orientation each of them has something that the detector takes for a face, with up to 0.8."""
+    for pixels in (*stereo_motorcycle()[:2], halved(chelsea())):
+        check_stays(detector, pixels)
+    assert detector.find(halved(chelsea())) == []
+
+
+@pytest.mark.slow
+def test_no_photo_without_a_face_is_turned(detector):
+    names = [folder / name for folder, names in FOLDERS.items() for name in names]
+    photos = [opened(path) for path in names if path.stem not in ("astronaut", "camera", "groot")]
+    photos += [np.clip(scene(), 0, 255).astype(np.uint8) for scene in SCENES]
+    assert len(photos) == 39
+    for pixels in photos:
+        check_stays(detector, pixels)
+        check_stays(detector, halved(pixels))
+
+
+@pytest.mark.parametrize("person", [astronaut, camera])
+def test_a_face_shows_which_side_is_up(detector, person):
+    whole = np.broadcast_to(np.atleast_3d(person()), (512, 512, 3))
+    for pixels in (whole, halved(whole)):
+        assert [detector.upright_turns(np.rot90(pixels, quarters)) for quarters in range(4)] == [0, 3, 2, 1]
+
+
+def test_most_faces_show_which_side_is_up(detector, photo):
+    """Two that stand and one that lies; one that stands on its head beside one that lies shows nothing."""
+    small = cv2.resize(photo[:300, 60:360], (150, 150), interpolation=cv2.INTER_AREA)
+    group = np.hstack([small, small, np.rot90(small)])
+    assert [detector.upright_turns(np.rot90(group, quarters)) for quarters in range(3)] == [0, 3, 2]
+    assert detector.upright_turns(np.hstack([np.rot90(small), np.rot90(small, 2)])) == 0
 
 
 @pytest.mark.slow

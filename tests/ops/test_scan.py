@@ -73,6 +73,52 @@ def test_a_photo_whose_corner_has_the_colour_of_the_lid_is_found_whole():
     assert iou(photo, ScannedPhoto((356, 356), (512, 512), 0)) > 0.95
 
 
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_photo_whose_sky_has_the_colour_of_the_lid_reaches_to_its_longer_side(quarters):
+    """The skyline falls from 80 to 240 pixels below the upper side, of which nothing is left."""
+    y, x = np.mgrid[:512, :512]
+    picture = np.where((y < 80 + 160 * x / 512)[..., None], np.uint8(252), data.astronaut())
+    scanned = np.full((1100, 800, 3), 252, np.uint8)
+    scanned[40:552, 100:612] = picture
+    scanned[650:950, 120:571] = data.chelsea()
+    found = find_photos(np.ascontiguousarray(np.rot90(scanned, quarters))).photos
+    assert len(found) == 2
+    places = [ScannedPhoto((356, 336), (432, 512), 0), ScannedPhoto((345.5, 800), (300, 451), 0)]
+    for place in places:
+        place = _rotated(place, scanned.shape, quarters)
+        assert max(iou(photo, place) for photo in found) > 0.95
+
+
+@pytest.mark.parametrize(("lid", "sky"), [("white", (245, 245, 243)), ("black", (14, 14, 16))])
+@pytest.mark.parametrize("angle", [0, 6])
+def test_a_sky_that_hardly_differs_from_the_lid_belongs_to_the_photo(lid, sky, angle, monkeypatch):
+    """By three levels in its middle, with noise of one."""
+    y, x = np.mgrid[:512, :512]
+    above = (y < 160 + 20 * np.sin(x / 30))[..., None]
+    picture = np.where(above, np.array(sky, np.uint8), np.maximum(data.astronaut(), 40) // 3 * 2 + 20)
+    monkeypatch.setattr("tests.scans.pictures", lambda: [picture.astype(np.uint8)])
+    drawn = Drawn(ScannedPhoto((400, 420), (420, 500), angle))
+    (photo,) = find_photos(drawn_scan((1000, 800), LIDS[lid], [drawn])).photos
+    assert iou(photo, drawn.photo) > 0.97
+
+
+def test_a_sky_of_the_colour_of_the_lid_is_not_invented():
+    picture = data.chelsea().copy()
+    picture[:100] = 252
+    scanned = np.full((800, 600, 3), 252.0) + np.random.default_rng(0).normal(0, 1, (800, 600, 3))
+    scanned[300:600, 80:531] = picture
+    (photo,) = find_photos(np.clip(scanned, 0, 255).astype(np.uint8)).photos
+    assert iou(photo, ScannedPhoto((305.5, 500), (200, 451), 0)) > 0.98
+
+
+def _rotated(photo, shape, quarters):
+    """A straight photo, as it lies after the scan of this shape was turned by counterclockwise quarters."""
+    (x, y), (height, width), shape = photo.center, photo.size, shape[:2]
+    for _ in range(quarters):
+        (x, y), (height, width), shape = (y, shape[1] - x), (width, height), shape[::-1]
+    return ScannedPhoto((x, y), (height, width), 0)
+
+
 @pytest.mark.parametrize("name", ["astronaut", "camera", "coins", "logo", "page"])
 def test_a_picture_that_is_no_scan_has_no_photos_on_it(name):
     picture = getattr(data, name)()
