@@ -101,7 +101,10 @@ def test_strokes_of_a_file_are_shown_over_the_photo_and_painted_on(files, visit,
         page.locator("ct-colour canvas").wait_for()
         page.set_input_files("#colour-hints input[type=file]", files / "strokes.png")
         page.get_by_text("Strokes: strokes.png").wait_for()
-        at = "canvas => [...canvas.getContext('2d').getImageData(160, 96, 1, 1).data].slice(0, 3)"
+        at = """canvas => {
+          const [x, y] = [0.1 * canvas.width, 0.5 * canvas.height];
+          return [...canvas.getContext("2d").getImageData(x, y, 1, 1).data].slice(0, 3);
+        }"""
         red, green, _ = page.locator("ct-colour canvas").evaluate(at)
         assert red > green + 80
         page.get_by_role("button", name="Sky blue").click()

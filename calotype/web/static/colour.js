@@ -10,13 +10,13 @@ import { hand, takeFor } from "./hand.js";
 import { FINISHED, isPicture, progressOf, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { clearFaults, onOrder, showFault } from "./orders.js";
-import { bitmapOf, Painter, pngOf, slider } from "./painter.js";
+import { bitmapOf, Painter, pngOf } from "./painter.js";
 import { SHOWN_BY_BROWSER } from "./photo.js";
 import { _ } from "./texts.js";
 import { contentOf, fileOf, safeName, upload } from "./upload.js";
 
-const MAX_SIDE = 1600; // of the canvas; strokes are sent at the size of the photo
-const DRAFT = "colour"; // {source, strokes}, until they are sent
+const BRUSH = 16; // CSS pixels
+const DRAFT = "strokes"; // {source, strokes}, until they are sent
 
 /** Colours that old photos need, with their names. */
 const palette = () => [
@@ -84,7 +84,7 @@ customElements.define(
       this.build();
       if (this.painter && Array.isArray(strokes)) {
         this.painter.strokes = strokes;
-        this.painter.draw();
+        this.painter.show();
       }
       this.say();
       try {
@@ -119,8 +119,7 @@ customElements.define(
         this.clear();
       });
       const paint = this.bitmap ? this.paintBlock() : [el("p", { class: "ct-soft" }, _("The browser cannot show this format; strokes can be given as a file."))];
-      const changes = this.bitmap ? [button(_("Undo"), () => this.painter.undo()), button(_("Clear strokes"), () => this.painter.clear())] : [];
-      const bar = el("div", { class: "ct-bar ct-tight" }, changes, button(_("Strokes from a file"), () => hints.click()));
+      const bar = el("div", { class: "ct-bar ct-tight" }, button(_("Strokes from a file"), () => hints.click()));
       const strokes = el("div", { id: "colour-hints" }, el("h3", {}, _("Strokes of colour")), paint, bar, this.note, hints);
       const other = el(
         "div",
@@ -142,7 +141,6 @@ customElements.define(
 
     /** The photo to paint on, with brush and colours. */
     paintBlock() {
-      const [brush, size] = slider("colour-brush", _("Brush size"), { min: 1, max: 20, step: 1, value: 4 });
       const colour = el("input", { type: "color", value: palette()[0][0], "aria-label": _("Colour of the brush"), oninput: () => press() });
       const swatches = palette().map(([value, name]) => {
         const swatch = el("button", { type: "button", class: "ct-swatch", title: name, "aria-label": name, onclick: () => press((colour.value = value)) });
@@ -153,13 +151,12 @@ customElements.define(
       press();
       this.painter = new Painter(this.bitmap, {
         label: _("Photo; paint a stroke of colour over each thing"),
-        maxSide: MAX_SIDE,
         opacity: 0.9,
-        brush: () => ({ share: Number(brush.value) / 100, colour: colour.value }),
+        size: BRUSH,
+        colour: () => colour.value,
         changed: () => this.painted(),
-        ended: () => this.keep(),
       });
-      return [el("div", { class: "ct-swatches", role: "group", "aria-label": _("Colours") }, colour, swatches.map(([, swatch]) => swatch)), el("div", { class: "ct-paint" }, this.painter.canvas), size];
+      return [el("div", { class: "ct-swatches", role: "group", "aria-label": _("Colours") }, colour, swatches.map(([, swatch]) => swatch)), this.painter.element];
     }
 
     say() {
@@ -169,15 +166,11 @@ customElements.define(
       this.note.textContent = this.hints ? texts[1] : this.painter && !isPainted ? texts[0] : "";
     }
 
-    /** What is painted takes the place of a file. */
+    /** What is painted takes the place of a file, and is kept in this browser. */
     painted() {
       this.hints = null;
       clearFaults("colour");
       this.say();
-    }
-
-    /** Keeps the strokes in this browser. */
-    keep() {
       const { strokes } = this.painter;
       keepDraft(DRAFT, this.source && strokes.length ? { source: this.source, strokes } : null);
     }

@@ -4,18 +4,17 @@ import { Fault } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded } from "./dom.js";
 import { PICTURES } from "./dropzone.js";
-import { bitmapOf, Painter, pngOf, slider } from "./painter.js";
+import { bitmapOf, Painter, pngOf } from "./painter.js";
 import { SHOWN_BY_BROWSER } from "./photo.js";
 import { _ } from "./texts.js";
 import { contentOf, safeName, upload } from "./upload.js";
 
-const MAX_SIDE = 1600; // of the canvas; the mask has the size of the photo
+const BRUSH = 12; // CSS pixels
 const VEIL = "rgb(217 60 40)";
 
 /** Opens the dialog; `take(ref)` is called with the upload of the mask, or null for none. */
 export async function openDamage(photo, take) {
   const bitmap = SHOWN_BY_BROWSER.test(photo.name) ? await bitmapOf(await contentOf(`/uploads/${photo.upload}`)) : null;
-  const [brush, size] = slider("restore-brush", _("Brush size"), { min: 0.5, max: 20, step: 0.5, value: 3 });
   const note = el("p", { class: "ct-soft", role: "status" });
   const fault = el("p", { class: "ct-fault", role: "alert" });
   let given = null; // a mask as it came from a file, until something is painted
@@ -29,7 +28,7 @@ export async function openDamage(photo, take) {
     given = null;
     say();
   };
-  const painter = bitmap && new Painter(bitmap, { label: _("Photo; paint over what is damaged"), maxSide: MAX_SIDE, opacity: 0.5, tint: VEIL, brush: () => ({ share: Number(brush.value) / 100, colour: "#fff" }), changed: painted });
+  const painter = bitmap && new Painter(bitmap, { label: _("Photo; paint over what is damaged"), opacity: 0.5, tint: VEIL, size: BRUSH, changed: painted });
   const show = async (file) => {
     painter?.clear();
     const mask = await bitmapOf(file);
@@ -48,10 +47,10 @@ export async function openDamage(photo, take) {
     }
   };
   const button = (text, onclick) => el("button", { type: "button", class: "ct-plain", onclick }, text);
-  const changes = painter ? [button(_("Undo"), () => painter.undo()), button(_("Clear all"), () => painter.clear())] : [];
-  const bar = el("div", { class: "ct-bar" }, changes, button(_("Mask from a file"), () => input.click()), el("button", { type: "button", class: "ct-rest", onclick: () => guarded(done, dialog) }, _("Take it")));
-  const dialog = openDialog(_("Damage of {name}", { name: photo.name }), el("div", {}, note, painter && [el("div", { class: "ct-paint is-large" }, painter.canvas), size], fault, bar, input), () => bitmap?.close());
+  const bar = el("div", { class: "ct-bar" }, button(_("Mask from a file"), () => input.click()), el("button", { type: "button", class: "ct-rest", onclick: () => guarded(done, dialog) }, _("Take it")));
+  const dialog = openDialog(_("Damage of {name}", { name: photo.name }), el("div", {}, note, painter?.element, fault, bar, input), () => bitmap?.close());
   say();
+  painter?.canvas.focus(); // so that its keys work at once
   if (photo.mask) await show(await fileOf(photo.mask)).catch(() => {}); // it may be gone
 }
 

@@ -3,11 +3,12 @@
 import { Fault } from "./api.js";
 import { el } from "./dom.js";
 import { takeFor } from "./hand.js";
-import { bitmapOf, Painter, pngOf, slider } from "./painter.js";
+import { bitmapOf, Painter, pngOf, sizeWithin, slider } from "./painter.js";
 import { _ } from "./texts.js";
 import { safeName, upload } from "./upload.js";
 
 const MAX_SIDE = 2048; // of a picture with a painted mask: it is drawn anew at the size of the model anyway
+const BRUSH = 24; // CSS pixels
 const STRENGTH = 0.75;
 
 customElements.define(
@@ -58,7 +59,6 @@ customElements.define(
     build() {
       const button = (text, onclick) => el("button", { type: "button", class: "ct-plain", onclick }, text);
       const [strength, strengthLabel] = slider("imagine-strength", _("How much is redrawn"), { min: 0, max: 1, step: 0.05, value: STRENGTH });
-      const [brush, size] = slider("imagine-brush", _("Brush size"), { min: 2, max: 30, step: 1, value: 10 });
       this.strength = strength;
       this.margins = el("input", { type: "text", inputMode: "numeric", placeholder: "64", "aria-label": _("Pixels to add around the picture") });
       this.maskNote = el("p", { class: "ct-soft", id: "imagine-mask" });
@@ -66,19 +66,18 @@ customElements.define(
       if (this.bitmap) {
         this.painter = new Painter(this.bitmap, {
           label: _("Picture; paint over what is to be redrawn"),
-          maxSide: MAX_SIDE,
           opacity: 0.5,
-          brush: () => ({ share: Number(brush.value) / 100, colour: "rgb(217 60 40)" }),
+          tint: "rgb(217 60 40)",
+          size: BRUSH,
           changed: () => this.painted(),
         });
-        parts.push(el("div", { class: "ct-paint" }, this.painter.canvas), size);
+        parts.push(this.painter.element);
       } else {
         parts.push(el("p", {}, this.init.name), el("p", { class: "ct-soft" }, _("The browser cannot show this format; a mask can be given as a file.")));
       }
       const bar = el(
         "div",
         { class: "ct-bar" },
-        this.bitmap ? [button(_("Undo"), () => this.painter.undo()), button(_("Clear mask"), () => this.painter.clear())] : null,
         button(_("Mask from a file"), () => this.maskInput.click()),
         el("span", { class: "ct-rest" }, button(_("Remove picture"), () => this.clear())),
       );
@@ -127,7 +126,7 @@ customElements.define(
     /** The picture and its mask, which have one size. */
     async pictures() {
       if (this.maskFile || !this.painter || this.painter.isEmpty) return [this.init, this.maskFile];
-      const { width, height } = this.painter.canvas;
+      const [width, height] = sizeWithin(MAX_SIDE, this.bitmap);
       const mask = await pngOf(this.painter.layer(width, height, { colour: "#fff", ground: "#000" }), "mask.png");
       if (width === this.bitmap.width) return [this.init, mask];
       const small = el("canvas", { width, height });
