@@ -319,8 +319,8 @@ _ENTRIES = (
         MIT,
         "a small network of our own that finds scratches, hairs and dust, trained on prints damaged for it",
         file="marks/model.safetensors",
-        size=2_006_232,
-        sha256="a8728334a824e3bb13ee68bc764e00be3e39248747f0630a4662a35539c1b5e3",
+        size=3_606_704,
+        sha256="3c3f72b3415d2bea19117af0c948217d3eef8c6519115aa164b033b2ca0df489",
     ),
     Entry(
         "yunet",

@@ -116,6 +116,7 @@ class Built:
     half: bool = True
     bfloat16: bool = True
     by_rows: bool = True
+    takes_float32: bool = False
 
 
 def _build(state: dict[str, Tensor], path: Path) -> Built:
@@ -167,7 +168,7 @@ def _our_repairer(state: dict[str, Tensor]) -> Built:
         return module(x)
 
     network = repairer.build(state)
-    return Built("repair", network, call, multiple=network.multiple, half=False, bfloat16=False, by_rows=False)
+    return Built("repair", network, call, multiple=network.multiple, half=False, by_rows=False, takes_float32=True)
 
 
 def _inpainting(descriptor: MaskedImageModelDescriptor, path: Path) -> Built:

@@ -40,6 +40,7 @@ class NetworkCheckpoint:
     half: bool = True  # float16 is accurate
     bfloat16: bool = True
     by_rows: bool = True  # a compact network may be computed by rows: `call` is the module, and nothing else
+    takes_float32: bool = False  # whatever it computes in; what it makes of the picture first needs that
     activation_ranges: tuple[Tensor, ...] = ()  # of a network that may be computed by rows in 8-bit integers
 
 
@@ -62,7 +63,7 @@ class Network:
         self.device, self.dtype = device, dtype
         self.sees_mirrored = loaded.sees_mirrored
         self._loaded = loaded
-        self._format, self._input = torch.channels_last, dtype
+        self._format, self._input = torch.channels_last, torch.float32 if loaded.takes_float32 else dtype
         self._module = self._moved(dtype)
         if loaded.kind == "upscale":
             self.bytes_per_pixel = self._probe()

@@ -33,28 +33,43 @@ class Repairer(nn.Module):
     Its input is the picture, and how much pixels differ from the mean around them, in units of white and of the noise.
     """
 
-    def __init__(self, widths: Sequence[int] = (32, 48, 64, 96)):
+    def __init__(self, widths: Sequence[int] = (32, 48, 64, 96), is_deep: bool = True):
+        """Args:
+        widths: channels at each resolution.
+        is_deep: whether below the first there are two blocks each way, and not one; the second ones begin as identity.
+        """
         super().__init__()
         pairs = list(pairwise(widths))
+        lower = widths[1:] if is_deep else ()
         self.multiple = 2 ** len(widths)  # of the sides of its input
         self.stem = nn.Conv2d(4 * INPUTS, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(Block(width) for width in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairs)
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
         self.decoder = nn.ModuleList(Block(width) for width in widths[:-1])
+        self.second_encoder = nn.ModuleList(Block(width) for width in lower)
+        self.second_decoder = nn.ModuleList(Block(width) for width in lower[:-1])
+        for block in (*self.second_encoder, *self.second_decoder):
+            nn.init.zeros_(block.second_norm.weight)
         self.head = nn.Conv2d(widths[0], 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, 1, H, W)
-        """RGB in [0, 1] to the logits of the mask."""
+        """RGB in [0, 1], float32 whatever the weights are in, to the logits of the mask."""
         with torch.no_grad():
-            inputs = F.pixel_unshuffle(torch.cat([x - 0.5, differences(x)], 1), 2)
+            inputs = F.pixel_unshuffle(torch.cat([x - 0.5, differences(x)], 1), 2).to(self.stem.weight.dtype)
         y, skips = self.stem(inputs), []
         for n, block in enumerate(self.encoder):
-            y = block(self.down[n - 1](y) if n else y)
+            y = _twice(block(self.down[n - 1](y) if n else y), self.second_encoder, n)
             skips.append(y)
         for n in reversed(range(len(self.decoder))):
             y = self.decoder[n](skips[n] + F.interpolate(self.up[n](y), scale_factor=2, mode="nearest"))
+            y = _twice(y, self.second_decoder, n)
         return F.pixel_shuffle(self.head(y), 2)
+
+
+def _twice(y: Tensor, second: nn.ModuleList, level: int) -> Tensor:
+    """With the second block of a level, where it has one."""
+    return second[level - 1](y) if 0 < level <= len(second) else y
 
 
 def differences(x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, 2 * len(BOXES), H, W)
@@ -72,9 +87,20 @@ def local_noise(grey: Tensor) -> Tensor:  # (N, 1, H, W) -> the same
 
 
 def _box(x: Tensor, size: int) -> Tensor:
-    """The mean over a square of this many pixels."""
-    rows = F.avg_pool2d(x, (size, 1), 1, (size // 2, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, size), 1, (0, size // 2), count_include_pad=False)
+    """The mean over a square of this many pixels, of which those outside count neither way."""
+    return _run(_run(x, size, 2), size, 3)
+
+
+def _run(x: Tensor, size: int, axis: int) -> Tensor:
+    """The mean over so many pixels along an axis, by differences of a cumulative sum: as quick for every size."""
+    count = x.shape[axis]
+    place = torch.arange(count, device=x.device)
+    first, last = (place - size // 2).clamp(min=0), (place + size // 2 + 1).clamp(max=count)
+    sums = torch.cat([torch.zeros_like(x.narrow(axis, 0, 1)), x.cumsum(axis)], axis)
+    numbers = (last - first).to(x.dtype)
+    return (sums.index_select(axis, last) - sums.index_select(axis, first)) / (
+        numbers[:, None] if axis == 2 else numbers
+    )
 
 
 def detects(state: Mapping[str, Tensor]) -> bool:
@@ -89,7 +115,8 @@ def build(state: Mapping[str, Tensor]) -> Repairer:
         KeyError, RuntimeError: keys are missing, unknown, or of the wrong shape.
     """
     levels = sum(key.startswith("encoder.") and key.endswith(".first.weight") for key in state)
-    network = Repairer([len(state[f"encoder.{n}.first.weight"]) for n in range(levels)])
+    widths = [len(state[f"encoder.{n}.first.weight"]) for n in range(levels)]
+    network = Repairer(widths, is_deep=any(key.startswith("second_encoder.") for key in state))
     network.load_state_dict({key: value.float() for key, value in state.items()} | _counts(network))
     return network
 

@@ -219,7 +219,8 @@ class RepairRun:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         pairs = self._pairs(self.training, f"{self.task.seed} {step}", self.task.train_batch_size)
-        loss = repair_loss(self._logits(self.network, pairs.marked), pairs, progress)
+        taught = progress if self.task.model == "none" else 1.0
+        loss = repair_loss(self._logits(self.network, pairs.marked), pairs, taught)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRAD_NORM)

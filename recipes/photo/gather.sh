@@ -5,7 +5,7 @@ set -e
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1/packages" && out=$(cd "$1" && pwd)
 faces=${2:+$(cd "$2" && pwd)}
-for package in lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds palapeli-data; do
+for package in $(sed -E 's/^[^,]*,([^,]*),.*/\1/' "$here/photos.csv" | grep -v -e package -e scikit-image | sort -u); do
     [ -d "$out/packages/$package" ] && continue
     (cd "$out/packages" && apt-get download "$package")
     dpkg-deb -x "$out/packages/${package}"_*.deb "$out/packages/$package.part"

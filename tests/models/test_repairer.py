@@ -2,17 +2,20 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from calotype.checkpoints.open_network import load
 from calotype.checkpoints.store import Checkpoint
 from calotype.errors import CalotypeError
-from calotype.models.repairer import Repairer, build, detects, differences, local_noise, saved_state
+from calotype.models.network import Network
+from calotype.models.repairer import Repairer, _box, build, detects, differences, local_noise, saved_state
 
 
-def tiny(seed=0, widths=(8, 8, 12)):
+def tiny(seed=0, widths=(8, 8, 12), is_deep=True):
     torch.manual_seed(seed)
-    return Repairer(widths).eval()
+    return Repairer(widths, is_deep).eval()
 
 
 @pytest.mark.parametrize("widths", [(4, 8), (8, 8, 12), (4, 4, 4, 8)])
@@ -39,8 +42,41 @@ def test_a_line_stands_out_in_what_the_network_is_given():
     assert (difference[0, :, 32, 30] > 4 * difference[0, :, 32, 50].abs()).all() and difference.abs().max() <= 4
 
 
-def test_a_file_gives_the_same_network(tmp_path):
-    network = tiny()
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 5, 17, 31]))
+def test_the_mean_around_a_pixel_is_of_what_is_inside_the_picture(height, width, size):
+    x = torch.rand(1, 2, height, width, dtype=torch.float64)
+    y, half = _box(x, size), size // 2
+    for row, column in ((0, 0), (height // 2, width // 3), (height - 1, width - 1)):
+        part = x[..., max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1]
+        assert torch.allclose(y[..., row, column], part.mean((2, 3)))
+
+
+def test_the_second_blocks_change_nothing_before_they_are_trained():
+    deep = Repairer((8, 8, 12), is_deep=True).eval()
+    shallow = {key: value for key, value in saved_state(deep).items() if not key.startswith("second_")}
+    x = torch.rand(1, 3, 16, 24)
+    with torch.inference_mode():
+        assert torch.allclose(build(shallow).eval()(x), deep(x))
+    assert any(key.startswith("second_encoder.") for key in saved_state(deep))
+
+
+def test_in_bfloat16_it_sees_the_picture_in_float32(tmp_path):
+    """In 8 bits of a mantissa, neighbouring levels of a light picture would be the same."""
+    torch.manual_seed(0)
+    save_file(saved_state(tiny()), tmp_path / "x.safetensors")
+    loaded = load(Checkpoint("x", tmp_path / "x.safetensors"))
+    x = 0.9 + 0.002 * torch.rand(1, 3, 64, 64)
+    whole, half = (
+        Network(loaded, torch.device("cpu"), dtype)(x).sigmoid() for dtype in (torch.float32, torch.bfloat16)
+    )
+    rounded = Network(loaded, torch.device("cpu"), torch.float32)(x.bfloat16().float()).sigmoid()
+    assert half.dtype == torch.float32
+    assert (half - whole).abs().mean() < 0.2 * (rounded - whole).abs().mean()
+
+
+@pytest.mark.parametrize("is_deep", [True, False])
+def test_a_file_gives_the_same_network(tmp_path, is_deep):
+    network = tiny(is_deep=is_deep)
     network.encoder[0].first_norm.running_mean.fill_(0.3)  # statistics are saved too
     save_file(saved_state(network), tmp_path / "x.safetensors")
     loaded = load(Checkpoint("x", tmp_path / "x.safetensors"))

@@ -150,4 +150,29 @@ def _bricks(canvas: np.ndarray, rng: Random, unit: float) -> None:
             _curve(canvas, np.array([[x, y], [x, y + pitch]]), thick)
 
 
-DETAILS: tuple[Draw, ...] = (_wires, _whiskers, _strands, _stray_hairs, _glints, _glints, _writing, _grid, _bricks)
+def _rims(canvas: np.ndarray, rng: Random, unit: float) -> None:
+    """Edges of cups, plates, spectacles and wheels: arcs of ellipses, some of them within each other."""
+    height, width = canvas.shape
+    for _ in range(rng.randint(1, 4)):
+        centre = np.array([rng.uniform(0, 1) * width, rng.uniform(0, 1) * height])
+        radius, flat, turn = rng.uniform(12, 160) * unit, rng.uniform(0.15, 1), rng.gauss(0, 0.5)
+        start, sweep = rng.uniform(0, 6.3), rng.choice((6.3, rng.uniform(0.8, 4)))
+        t = np.linspace(start, start + sweep, 65)
+        across = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+        for scale in (1.0, rng.uniform(0.8, 0.97))[: rng.randint(1, 2)]:
+            arc = scale * radius * np.stack([np.cos(t), flat * np.sin(t)], 1) @ across
+            _curve(canvas, centre + arc, rng.uniform(0.5, 2.5) * unit, rng.randint(120, 255))
+
+
+DETAILS: tuple[Draw, ...] = (
+    _wires,
+    _whiskers,
+    _strands,
+    _stray_hairs,
+    _glints,
+    _glints,
+    _writing,
+    _grid,
+    _bricks,
+    _rims,
+)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-LIKELY = 0.3  # probability from which pixels belong to a mark
 FEWEST = 6  # pixels of a mark
 LONG = 4.0  # square of the length over the area, from which a mark is a scratch or hair, and no speck
 AROUND, OWN = 128, 5  # pixels around a mark that may not be crowded; of its own count so many along its length
@@ -25,6 +24,7 @@ class Rule:
     """How sure a mark has to be.
 
     Attributes:
+        likely: probability from which pixels belong to it.
         surest: probability of its surest pixel.
         mean: of all its pixels.
         crowded: part of what is around it that may be likely too.
@@ -33,6 +33,7 @@ class Rule:
         scratches: so many of them; stars, craters and glints are specks alone.
     """
 
+    likely: float
     surest: float
     mean: float
     crowded: float
@@ -41,8 +42,8 @@ class Rule:
     scratches: int
 
 
-ASKED = Rule(surest=0.9, mean=0.7, crowded=0.05, speck=20.0, fewest=1, scratches=0)
-UNASKED = Rule(surest=0.99, mean=0.75, crowded=0.015, speck=5.0, fewest=6, scratches=2)
+ASKED = Rule(likely=0.12, surest=0.85, mean=0.55, crowded=0.05, speck=20.0, fewest=1, scratches=0)
+UNASKED = Rule(likely=0.3, surest=0.99, mean=0.75, crowded=0.015, speck=5.0, fewest=6, scratches=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     probability: (H, W) uint8, of 255: a byte a pixel, so that large pictures fit.
     kept: (H, W) bool, true where nothing is a mark, unless it goes on outside.
     """
-    is_likely = probability > 255 * LIKELY
+    is_likely = probability > 255 * rule.likely
     count, labels, stats, _ = cv2.connectedComponentsWithStats(is_likely.astype(np.uint8))
     of_pixel, values = labels[is_likely], probability[is_likely]
     area = stats[:, cv2.CC_STAT_AREA].astype(float)
@@ -77,7 +78,7 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
 
     unit = max(1.0, min(probability.shape) / REFERENCE)
     around = 2 * round(unit * AROUND / 2) + 1
-    near = cv2.blur(is_likely.astype(np.float32), (around, around), borderType=cv2.BORDER_REFLECT)[is_likely]
+    near = _near(is_likely, around, int(unit))
     own = np.minimum(np.minimum(area, OWN * unit * length), OWN * unit * around) / around**2
     is_mark = (surest > 255 * rule.surest) & (mean(values) > 255 * rule.mean) & (area >= FEWEST)
     is_mark &= (mean(near) - own < rule.crowded) & (mean(kept[is_likely]) < 0.5)
@@ -86,6 +87,21 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     if is_mark.sum() < rule.fewest or (is_mark & is_long).sum() < rule.scratches:
         is_mark[:] = False
     return Marks(is_mark[labels], int((is_mark & is_long).sum()), int((is_mark & ~is_long).sum()))
+
+
+def _near(is_likely: np.ndarray, around: int, step: int) -> np.ndarray:
+    """What part of a square of `around` pixels is likely, for each likely pixel: (N,).
+
+    Counted in a copy that is smaller by `step`, so that a large photo needs little memory.
+    """
+    height, width = is_likely.shape
+    small = is_likely.astype(np.uint8) * np.uint8(255)
+    if step > 1:
+        small = cv2.resize(small, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA)
+    side = 2 * (around // step // 2) + 1
+    means = cv2.blur(small.astype(np.float32) / 255, (side, side), borderType=cv2.BORDER_REFLECT)
+    rows, columns = np.nonzero(is_likely)
+    return means[rows * means.shape[0] // height, columns * means.shape[1] // width]
 
 
 def with_margin(mask: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ Bertalmio, Bertozzi, Sapiro 2001, "Navier-Stokes, fluid dynamics, and image and 
 a function such as a network fills in.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -74,13 +75,32 @@ def with_wide_gaps_filled(
         mask: (H, W) bool, true in holes.
         context: pixels around a window that are looked at.
     """
-    is_deep = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3) > DEEP * context
-    if mask.all() or not is_deep.any():
+    deep = list(_deep(mask, context))
+    if not deep:
         return pixels, mask
-    coarse = filled(*_halved(pixels, mask), fill, context)
-    height, width = mask.shape
-    enlarged = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(pixels.shape)
-    return np.where(is_deep[..., None], enlarged, pixels), mask & ~is_deep
+    enough, left = pixels.copy(), mask.copy()
+    for box, is_deep in deep:
+        coarse = filled(*_halved(pixels[box], mask[box]), fill, context)
+        enlarged = cv2.resize(coarse, is_deep.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        enough[box][is_deep] = enlarged.reshape(enough[box].shape)[is_deep]
+        left[box] &= ~is_deep
+    return enough, left
+
+
+def _deep(mask: np.ndarray, context: int) -> Iterator[tuple[Region, np.ndarray]]:
+    """Each hole that is deep somewhere: its place with what is around it, and where in that it is deep."""
+    inside, deep = mask.astype(np.uint8), DEEP * context
+    square = np.ones((2 * int(deep / math.sqrt(2)) + 1,) * 2, np.uint8)  # around what is deep all of it is a hole
+    if mask.all() or not cv2.erode(inside, square).any():
+        return
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(inside)
+    for n, (column, row, width, height, _) in enumerate(stats[1:], 1):
+        sides = (row, height), (column, width)
+        box = tuple(slice(max(0, start - context), start + side + context) for start, side in sides)
+        if min(width, height) > 2 * deep:
+            is_deep = (cv2.distanceTransform(inside[box], cv2.DIST_L2, 3) > deep) & (labels[box] == n)
+            if is_deep.any():
+                yield box, is_deep
 
 
 def filled(pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int = CONTEXT) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Marks are what is sure of one, with what is likely beside it; crowds, buttons and eyes are none."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.ops.repair.damage import ASKED, FEWEST, LIKELY, MARGIN, UNASKED, marks_of, parts_of_faces, with_margin
+from calotype.ops.repair.damage import ASKED, FEWEST, MARGIN, UNASKED, marks_of, parts_of_faces, with_margin
 
 UNSURE, CERTAIN = 180, 255
 SHAPE = (300, 400)
@@ -19,7 +20,7 @@ def marks(probability, kept=None, rule=ASKED):
 
 
 def test_what_is_likely_belongs_to_a_mark_only_beside_a_sure_pixel():
-    assert 255 * LIKELY < UNSURE < 255 * ASKED.surest
+    assert 255 * ASKED.likely < UNSURE < 255 * ASKED.surest
     probability = drawn()
     probability[10, 5:45] = UNSURE
     probability[10, 20] = CERTAIN
@@ -52,6 +53,17 @@ def test_a_crowd_is_no_damage():
     net = drawn()
     net[::20] = net[:, ::20] = CERTAIN  # joints of bricks hang together
     assert marks(net).count == 0
+
+
+@pytest.mark.parametrize("times", [2, 3, 5])
+def test_a_large_scan_is_judged_as_a_small_one(times):
+    """What is around a mark is counted in a smaller copy of it."""
+    probability = np.zeros((512, 600), np.uint8)
+    probability[20:220:6, 20:220] = CERTAIN
+    probability[400:402, 250:350] = CERTAIN
+    large = probability.repeat(times, 0).repeat(times, 1)
+    assert np.array_equal(marks(large).mask, marks(probability).mask.repeat(times, 0).repeat(times, 1))
+    assert marks(large).scratches == 1
 
 
 def test_eyes_and_mouths_stay_and_a_scratch_across_a_face_is_found():

@@ -69,6 +69,19 @@ def test_holes_that_are_narrow_are_filled_at_full_size():
     assert same is pixels and left is mask
 
 
+def test_wide_holes_are_filled_each_by_what_is_around_it():
+    """And a narrow one between them at full size."""
+    pixels, mask = np.full((400, 700, 1), 40, np.uint8), np.zeros((400, 700), bool)
+    pixels[:, 350:] = 220
+    mask[150:250, 100:200] = mask[150:250, 500:600] = mask[20:24, 300:400] = True
+    damaged = np.where(mask[..., None], 0, pixels).astype(np.uint8)
+    coarse, left = fill.with_wide_gaps_filled(damaged, mask, navier_stokes)
+    assert np.array_equal(coarse[200, [150, 550], 0], [40, 220]) and not left[200, 150] and left[22, 350]
+    is_flat = mask.copy()
+    is_flat[:100] = False  # the narrow one lies on the edge
+    assert np.array_equal(filled(damaged, mask)[is_flat], pixels[is_flat])
+
+
 @given(st.integers(1, 700), st.integers(1, 700))
 def test_windows_cover_a_picture_once(height, width):
     count = np.zeros((height, width), int)
