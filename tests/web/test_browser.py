@@ -389,13 +389,19 @@ def test_what_is_chosen_stays_and_a_failed_search_is_tried_again(tmp_path, visit
         second.click()
         page.get_by_label("人脸 2 的强度").fill("0.5")
         page.get_by_label("人脸 2 的强度").dispatch_event("change")
+        for strength in (
+            "0.5",
+            "1",
+        ):  # put back, it is a strength of its own, by which an unclear face is drawn in full
+            page.get_by_label("人脸 1 的强度").fill(strength)
+            page.get_by_label("人脸 1 的强度").dispatch_event("change")
         page.reload()
         assert second.is_checked() and page.get_by_label("人脸 2 的强度").input_value() == "0.5"
         page.get_by_role("button", name="重试").click()
         wait_until(page, lambda: studio.store.get(failed.id).state == "queued")
         page.get_by_role("button", name="修复这张照片").last.click()
         wait_until(page, lambda: studio.store.find(kinds=("restore",)))
-        assert studio.store.find(kinds=("restore",))[0].task == {"faces": "1,2", "strength": "1,2=0.5"}
+        assert studio.store.find(kinds=("restore",))[0].task == {"faces": "1,2", "strength": "1,1=1,2=0.5"}
         page.reload()
         page.get_by_label("修复人脸 1").wait_for()
         assert not second.is_checked()

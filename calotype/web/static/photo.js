@@ -19,7 +19,7 @@ export class Photo {
     this.isWaiting = false; // for a service that does not answer
     this.url = ""; // of the file in this browser
     this.results = new Map(); // jobs that restore it
-    this.choices = new Map(); // number of a face: {isOn, strength}
+    this.choices = new Map(); // number of a face: {isOn, strength}; strength: null until it is chosen
     this.planned = null; // sentences, of the options that were last asked about
     this.remeasured = null; // and the measures
     this.mask = null; // of the damage, marked by hand: an upload, as a file of an order
@@ -55,7 +55,7 @@ export class Photo {
     this.mask ??= readDraft(MASK + job.id);
     const kept = this.choices.size ? {} : (readDraft(CHOICES + job.id) ?? {});
     for (const face of this.faces) {
-      if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: !face.why, strength: 1, ...kept[face.number] });
+      if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: !face.why, strength: null, ...kept[face.number] });
     }
     if (Object.keys(kept).length && this.faces.length) this.showsResult = false;
   }
@@ -124,8 +124,8 @@ export class Photo {
     const chosen = this.faces.filter((face) => this.choices.get(face.number).isOn);
     const isAsked = this.faces.some((face) => this.choices.get(face.number).isOn === Boolean(face.why)); // not the plan's
     if (isAsked && !chosen.length) return { faces: "none" };
-    const weaker = chosen.filter((face) => this.choices.get(face.number).strength < 1);
-    const strengths = weaker.map((face) => `${face.number}=${this.choices.get(face.number).strength}`);
+    const own = chosen.filter((face) => this.choices.get(face.number).strength !== null); // 1 too: an unclear face in full
+    const strengths = own.map((face) => `${face.number}=${this.choices.get(face.number).strength}`);
     const task = isAsked ? { faces: chosen.map((face) => face.number).join(",") } : {};
     return strengths.length ? { ...task, strength: ["1", ...strengths].join(",") } : task;
   }

@@ -397,7 +397,7 @@ customElements.define(
           "data-key": `strength-${face.number}`,
           onchange: (event) => this.choose(photo, face, { strength: Number(event.target.value) }),
         });
-        range.value = String(choice.strength);
+        range.value = String(choice.strength ?? 1);
         return el("label", {}, box, el("span", {}, title), range);
       });
       const picture = restored?.results.find(isPicture);
