@@ -25,7 +25,7 @@ def test_a_picture_is_used_in_a_tab_that_was_never_opened(tmp_path, visit, width
         )
         page.get_by_role("button", name="Use in Imagine").click()
         expect(page.locator("ct-start canvas")).to_be_visible()
-        assert page.locator("ct-start canvas").evaluate("canvas => [canvas.width, canvas.height]") == [64, 96]
+        assert page.locator("ct-start .ct-paint").evaluate("frame => frame.style.aspectRatio") == "64 / 96"
         page.evaluate("import('/web/jobs.js').then(({ openTab }) => openTab('settings'))")
         expect(page.locator("ct-settings")).to_be_visible()
         page.evaluate("import('/web/hand.js').then(({ hand }) => hand('imagine', 'prompt', ' <lora:fox:1>'))")
