@@ -4,7 +4,6 @@ from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from calotype.ops.color import to_pixels, to_tensor
 from calotype.ops.repair.damage import ASKED, Marks, Rule, marks_of, parts_of_faces, with_margin
 from calotype.ops.repair.fill import Fill, fill_window, masked_windows, windows, with_wide_gaps_filled
 from calotype.ops.repair.trace import traced
+from calotype.ops.resize import averaged
 from calotype.picture import Picture
 from calotype.tasks import Progress
 
@@ -50,8 +50,7 @@ def _reduced(pixels: np.ndarray, by: int) -> np.ndarray:
     if by == 1:
         return pixels
     height, width = (side // by for side in pixels.shape[:2])
-    whole = pixels[: height * by, : width * by]
-    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    return averaged(pixels[: height * by, : width * by], height, width)
 
 
 def _search(pixels: np.ndarray, network: Network, known: np.ndarray, reduction: int) -> None:

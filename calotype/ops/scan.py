@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from calotype.ops.resize import averaged
+
 SIDE = 900  # longer side of the reduced copy, pixels
 LID_TOLERANCE = 0.08  # largest difference of the lid from its colour, of the range of values
 NOISE = 5.0  # standard deviations of the lid's noise that a photo differs from it
@@ -218,8 +220,8 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
     """(h, w, C) float32 from 0 to 1, its longer side `SIDE` at most."""
     factor = min(1.0, SIDE / max(pixels.shape[:2]))
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA) if factor < 1 else pixels
-    return small.reshape(height, width, -1).astype(np.float32) / np.iinfo(pixels.dtype).max
+    small = averaged(pixels, height, width) if factor < 1 else pixels
+    return small.astype(np.float32) / np.iinfo(pixels.dtype).max
 
 
 # The lid.
