@@ -19,6 +19,7 @@ LID_TOLERANCE = 0.08  # largest difference of the lid from its colour, of the ra
 NOISE = 5.0  # standard deviations of the lid's noise that a photo differs from it
 LOWEST, HIGHEST = 0.02, 0.06  # bounds of that difference, of the range of values
 FLAT = 0.03  # range of values in 3 x 3 pixels of the lid
+PLANE, CURVED = 0.03, 0.15  # of the scan that a lid covers whose colour is fitted as a plane, as a curved surface
 LIDS = 4  # colours that are tried as the lid
 SMALLEST = 0.008  # area of a photo, of the scan
 FRAGMENT = 0.0004  # area of a part that may belong to a photo
@@ -281,18 +282,22 @@ def _modes(values: np.ndarray, count: int) -> Iterator[np.ndarray]:
         values = values[np.abs(values - colour).max(1) >= LID_TOLERANCE]
 
 
-def _fit_lid(small: np.ndarray, colour: np.ndarray) -> tuple[_Lid, np.ndarray]:
-    """The lid of this colour, and (h, w) by how much each pixel differs from it. Noise is averaged out."""
+def _fit_lid(small: np.ndarray, colour: np.ndarray, members: np.ndarray) -> tuple[_Lid, np.ndarray]:
+    """The lid of this colour, and (h, w) uint8: 1 where a pixel differs from it. Noise is averaged out.
+
+    Args:
+        members: (h, w) bool, the pixels that it is fitted to.
+    """
     height, width = small.shape[:2]
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    members = _flat(small) & (np.abs(small - colour).max(2) < LID_TOLERANCE)
     surface, noise = _surface(x[members], y[members], small[members], float(members.mean()), colour)
     lid = _Lid(np.asarray(colour), surface, float(np.clip(NOISE * noise, LOWEST, HIGHEST)))
     signed = small - lid.at(x, y).astype(np.float32)
     if lid.threshold > LOWEST:
         signed = cv2.blur(signed, (3, 3)).reshape(small.shape)
         lid = replace(lid, threshold=max(LOWEST, lid.threshold / 2))
-    return lid, np.abs(signed).max(2)
+    mask = (np.abs(signed).max(2) > lid.threshold).astype(np.uint8)
+    return lid, cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # dust, hairs, bridges between photos
 
 
 def _surface(
@@ -301,7 +306,7 @@ def _surface(
     """(6, C) fitted to (N, C) values, and their standard deviation from it. A small share of the scan is no curve."""
     step = max(1, len(x) // 20_000)
     terms, values = _terms(x[::step], y[::step]), values[::step]
-    used = 6 if coverage > 0.15 else 3 if coverage > 0.03 else 1
+    used = 6 if coverage > CURVED else 3 if coverage > PLANE else 1
     surface = np.zeros((6, values.shape[1]))
     surface[0] = colour
     keep, noise = np.ones(len(terms), bool), LOWEST / NOISE
@@ -347,10 +352,17 @@ class _ScanLayout:
 
 
 def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
-    """What lies on a lid of this colour; None where nothing does that could be a photo, and it is not blank either."""
-    lid, difference = _fit_lid(small, colour)
-    mask = (difference > lid.threshold).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # dust, hairs, bridges between photos
+    """What lies on a lid of this colour; None where nothing does that could be a photo, and it is not blank either.
+
+    A sky or a coat of nearly the lid's colour bends the surface that is fitted to all of the scan. So it is fitted once
+    more, outside of the parts that differ from the first one.
+    """
+    members = _flat(small) & (np.abs(small - colour).max(2) < LID_TOLERANCE)
+    lid, mask = _fit_lid(small, colour, members)
+    parts = [part.photo for part in _parts(mask) if part.area >= SMALLEST * mask.size]
+    outside = members & (_filled(parts, mask.shape) == 0)
+    if outside.mean() > PLANE:
+        lid, mask = _fit_lid(small, colour, outside)
     lid_area = 1 - float(mask.mean())
     if lid_area >= BLANK:
         return _ScanLayout(lid, (), lid_area)
@@ -362,13 +374,19 @@ def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
         return None
     sections = _merged([section for part in parts for section in _separated(part)])
     photos = [section.photo for section in sections if section.area >= SMALLEST * mask.size and _is_photo(section)]
-    inside = np.zeros_like(mask)
-    for photo in photos:
-        cv2.fillConvexPoly(inside, np.rint(photo.corners - 0.5).astype(np.int32), 1)
+    inside = _filled(photos, mask.shape)
     outside = int((inside == 0).sum())
     if not photos or outside < (1 - FULL) * mask.size or float((mask[inside == 0] == 0).sum()) < PURE * outside:
         return None
     return _ScanLayout(lid, tuple(photos), float(((inside > 0) | (mask == 0)).mean()))
+
+
+def _filled(photos: list[ScannedPhoto], shape: tuple[int, ...]) -> np.ndarray:
+    """(h, w) uint8: 1 inside of these rectangles."""
+    mask = np.zeros(shape, np.uint8)
+    for photo in photos:
+        cv2.fillConvexPoly(mask, np.rint(photo.corners - 0.5).astype(np.int32), 1)
+    return mask
 
 
 def _is_photo(part: _Part) -> bool:

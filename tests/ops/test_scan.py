@@ -37,6 +37,11 @@ def test_each_photo_is_found_in_reading_order(count, lid, seed):
     check_scan(count, lid, seed)
 
 
+@pytest.mark.parametrize(("count", "lid", "seed"), [(1, "grey", 57886), (2, "black", 5243), (1, "black", 129046)])
+def test_a_sky_or_a_coat_of_nearly_the_colour_of_the_lid_does_not_bend_it(count, lid, seed):
+    check_scan(count, lid, seed)
+
+
 @pytest.mark.slow
 @settings(max_examples=150, **UNSHRUNK)
 @A_SCAN

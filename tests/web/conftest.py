@@ -88,6 +88,13 @@ def drawn(studio, prompt, colours=("red",), owner=LOCAL, seconds=1.0):
     return studio.store.get(job.id)
 
 
+def open_more(page, kind):
+    """Opens a form's closed groups. Gradio empties a field that it has just made: nobody types as soon as a script."""
+    page.locator(f"#{kind}-more > button").click()
+    page.locator(f"#{kind}-more").locator("input, textarea").first.wait_for()
+    page.wait_for_timeout(500)
+
+
 @contextlib.contextmanager
 def serving(app, port=0):
     """The address of the application, served in a thread."""

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.web.conftest import StudioService, serving, working
+from tests.web.conftest import StudioService, open_more, serving, working
 from tests.web.test_browser import serious_faults
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -103,7 +103,7 @@ def test_what_was_invented_is_shown_with_the_result_and_is_no_picture_of_its_own
         page = visit(address)
         page.set_input_files("ct-restore input[type=file] >> nth=0", tmp_path / "old.png")
         page.locator(".ct-face").wait_for()
-        page.locator("#restore-more > button").click()
+        open_more(page, "restore")
         page.get_by_label("Show what is invented").check()
         page.get_by_role("button", name="Restore this photo").click()
         page.get_by_role("button", name="What was invented").click(timeout=120_000)

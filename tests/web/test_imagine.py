@@ -8,7 +8,7 @@ from calotype.errors import CalotypeError
 from calotype.web.forms import Door, add_form, fill
 from calotype.web.tabs import imagine
 from calotype.web.texts import Texts
-from tests.web.conftest import StudioService, serving, working
+from tests.web.conftest import StudioService, open_more, serving, working
 from tests.web.test_browser import serious_faults
 
 TEXT = "a red fox, (noto:1.2)\nNegative prompt: blurry\n"
@@ -147,7 +147,7 @@ def test_a_picture_is_watched_varied_enlarged_masked_extended_and_compared(tmp_p
             return cards.first
 
         prompt.fill("a red fox")
-        page.locator("#imagine-more > button").click()
+        open_more(page, "imagine")
         field("steps").fill("0")
         page.click("#imagine-go")
         expect(page.locator("#imagine-steps + .ct-fault")).to_have_text("Steps takes values from 1 up to 1000, not 0")

@@ -7,7 +7,7 @@ from PIL import Image
 from calotype.web.forms import Door
 from calotype.web.tabs import TABS
 from calotype.web.texts import Texts
-from tests.web.conftest import StudioService, serving, working
+from tests.web.conftest import StudioService, open_more, serving, working
 from tests.web.test_browser import serious_faults
 
 
@@ -113,7 +113,7 @@ def test_the_film_of_a_gan_grows_while_it_is_watched(tmp_path, visit, engine, ph
         page.get_by_role("button", name="Train a GAN").first.click()
         page.locator("#train_gan-resolution input[type=number]").fill("32")
         page.locator("#train_gan-max_train_steps input").fill("40")
-        page.locator("#train_gan-more > button").click()
+        open_more(page, "train_gan")
         page.locator("#train_gan-capacity input").fill("0.2")
         page.locator("#train_gan-snapshots input").fill("6")
         page.click("#train_gan-go")
