@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calotype.ops import channels
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG
 
 
@@ -48,7 +50,7 @@ def squeeze_grey(pixels: np.ndarray) -> np.ndarray:
     step = max_value(pixels.dtype) // 255
     for top in range(0, len(pixels), 256):
         band = pixels[top : top + 256]
-        if (band.max(2) - band.min(2)).max() > step:
+        if (channels.largest(band) - channels.smallest(band)).max() > step:
             return pixels
     return np.ascontiguousarray(pixels[..., 1:2])
 

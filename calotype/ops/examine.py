@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from calotype.ops import channels
+
 TILE, TILES = 256, 8  # side in pixels, a multiple of STEP; tiles along a side at most, evenly spaced
 CELL, CALM = 32, 0.2  # side of the cells in which noise is measured; the quantile of them that counts
 CLIPPED = 2.0  # levels from either end, at which noise is cut off
@@ -93,7 +95,7 @@ def _tiles(pixels: np.ndarray) -> Iterator[np.ndarray]:
     scale = np.float32(255 / np.iinfo(pixels.dtype).max)
     for top in rows:
         for left in columns:
-            yield pixels[top : top + TILE, left : left + TILE].mean(2, dtype=np.float32) * scale
+            yield channels.mean(pixels[top : top + TILE, left : left + TILE]) * scale
 
 
 def _starts(side: int) -> list[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from calotype.ops import channels
 from calotype.ops.resize import averaged
 
 SIDE = 900  # longer side of the reduced copy, pixels
@@ -211,7 +212,7 @@ def _plain_lines(lines: np.ndarray) -> tuple[int, np.ndarray]:
     """How many of the first lines are of one colour, and that colour; 0 where what follows has no straight edge."""
     first = lines[: max(2, len(lines) // 40)]
     colour = np.median(first, (0, 1))
-    plain = (np.abs(lines - colour).max(2) < LID_TOLERANCE)[:, 2:-2].mean(1)
+    plain = (channels.largest(np.abs(lines - colour)) < LID_TOLERANCE)[:, 2:-2].mean(1)
     width = 0 if (plain >= BORDER_LINE).all() else int(np.argmin(plain >= BORDER_LINE))
     after = plain[width : width + max(3, len(lines) // 25)]
     return (width if width >= 2 and after.min() < EDGE else 0), colour
@@ -250,7 +251,7 @@ def _flat(small: np.ndarray) -> np.ndarray:
     """(h, w) bool: pixels whose neighbours are of the same colour."""
     kernel = np.ones((3, 3), np.uint8)
     span = cv2.dilate(small, kernel) - cv2.erode(small, kernel)
-    return span.reshape(*small.shape[:2], -1).max(2) < FLAT
+    return channels.largest(span.reshape(small.shape)) < FLAT
 
 
 def _lid_colours(small: np.ndarray) -> list[np.ndarray]:
@@ -277,9 +278,9 @@ def _modes(values: np.ndarray, count: int) -> Iterator[np.ndarray]:
         kinds, sizes = np.unique(bins, return_counts=True)
         colour = values[bins == kinds[sizes.argmax()]].mean(0)
         for _ in range(3):
-            colour = values[np.abs(values - colour).max(1) < LID_TOLERANCE].mean(0)
+            colour = values[channels.largest(np.abs(values - colour)) < LID_TOLERANCE].mean(0)
         yield colour
-        values = values[np.abs(values - colour).max(1) >= LID_TOLERANCE]
+        values = values[channels.largest(np.abs(values - colour)) >= LID_TOLERANCE]
 
 
 def _fit_lid(small: np.ndarray, colour: np.ndarray, members: np.ndarray) -> tuple[_Lid, np.ndarray]:
@@ -296,7 +297,7 @@ def _fit_lid(small: np.ndarray, colour: np.ndarray, members: np.ndarray) -> tupl
     if lid.threshold > LOWEST:
         signed = cv2.blur(signed, (3, 3)).reshape(small.shape)
         lid = replace(lid, threshold=max(LOWEST, lid.threshold / 2))
-    mask = (np.abs(signed).max(2) > lid.threshold).astype(np.uint8)
+    mask = (channels.largest(np.abs(signed)) > lid.threshold).astype(np.uint8)
     return lid, cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # dust, hairs, bridges between photos
 
 
@@ -357,7 +358,7 @@ def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
     A sky or a coat of nearly the lid's colour bends the surface that is fitted to all of the scan. So it is fitted once
     more, outside of the parts that differ from the first one.
     """
-    members = _flat(small) & (np.abs(small - colour).max(2) < LID_TOLERANCE)
+    members = _flat(small) & (channels.largest(np.abs(small - colour)) < LID_TOLERANCE)
     lid, mask = _fit_lid(small, colour, members)
     parts = [part.photo for part in _parts(mask) if part.area >= SMALLEST * mask.size]
     outside = members & (_filled(parts, mask.shape) == 0)
@@ -719,7 +720,7 @@ def _strip_above(photo: ScannedPhoto, small: np.ndarray, layout: _ScanLayout) ->
     values = cv2.remap(small, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     x, y = np.moveaxis(2 * points / limits - 1, 2, 0)
     signed = values.reshape(*points.shape[:2], -1) - layout.lid.at(x, y)
-    is_lid = on_scan & ((np.abs(signed).max(2) > 2 * layout.lid.threshold).mean(1) < 0.02)
+    is_lid = on_scan & ((channels.largest(np.abs(signed)) > 2 * layout.lid.threshold).mean(1) < 0.02)
     return signed[: len(is_lid) if is_lid.all() else int(np.argmin(is_lid))]
 
 
@@ -783,7 +784,7 @@ def _edge(
     is_there = (np.minimum(x, width - x) > factor) & (np.minimum(y, height - y) > factor)
     values = _sampled(pixels, x, y, factor)
     signed = values - lid.at(2 * x / width - 1, 2 * y / height - 1)
-    difference = np.abs(uniform_filter1d(signed, 5, axis=0)).max(2)
+    difference = channels.largest(np.abs(uniform_filter1d(signed, 5, axis=0)))
     difference[~is_there] = 0
     over = (difference[:, :-1] > lid.threshold) & (difference[:, 1:] > lid.threshold)
     first = over.argmax(1)

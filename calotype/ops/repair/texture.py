@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from calotype.ops import channels
 from calotype.ops.resize import averaged
 
 WINDOW = 128  # pixels
@@ -80,7 +81,7 @@ def remove_texture(pixels: np.ndarray, texture: Texture) -> np.ndarray:
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
     """(H, W) float32 from 0 to 1."""
-    return pixels.mean(2, dtype=np.float32) / np.iinfo(pixels.dtype).max
+    return channels.mean(pixels) / np.iinfo(pixels.dtype).max
 
 
 def _reduced(pixels: np.ndarray, by: int) -> np.ndarray:

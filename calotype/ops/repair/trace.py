@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from calotype.ops import channels
 from calotype.ops.examine import LAPLACIAN, sigma_of
 
 SHORTEST, SLIM = 14.0, 4.0  # length of a mark that is followed in pixels, and its square over the area
@@ -142,7 +143,7 @@ def _strip(pixels: np.ndarray, probability: np.ndarray, end: End) -> Strip | Non
     x, y = (axis[: behind + rows].astype(np.float32) for axis in (x, y))
     left, top = (max(0, int(axis.min()) - NOISE // 2 - 1) for axis in (x, y))
     part = slice(top, int(y.max()) + NOISE // 2 + 2), slice(left, int(x.max()) + NOISE // 2 + 2)
-    levels = pixels[part].mean(2, dtype=np.float32) * np.float32(255 / np.iinfo(pixels.dtype).max)
+    levels = channels.mean(pixels[part]) * np.float32(255 / np.iinfo(pixels.dtype).max)
     likely = cv2.dilate(probability[part], np.ones((3, 3), np.uint8)).clip(1, 254).astype(np.float32)
     planes = levels, _local_noise(levels), np.log(likely / (255 - likely))
     places = x - np.float32(left), y - np.float32(top)
