@@ -162,12 +162,12 @@ def _codeformer(state: dict[str, Tensor]) -> Built:
 
 
 def _our_repairer(state: dict[str, Tensor]) -> Built:
-    """Takes (N, 3, h, w); gives the logits of the mask, (N, 1, h, w)."""
+    """Takes (N, 3, h, w); gives the probability of marks, (N, 1, h, w)."""
 
     def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-        return module(x)
+        return module.probability(x)
 
-    network = repairer.build(state)
+    network = repairer.build(state).fused()
     return Built("repair", network, call, multiple=network.multiple, half=False, by_rows=False, takes_float32=True)
 
 

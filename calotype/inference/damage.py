@@ -62,11 +62,10 @@ def _search(pixels: np.ndarray, network: Network, known: np.ndarray, reduction: 
 
 
 def _probability(x: Tensor, network: Network) -> np.ndarray:
-    """Of a mark, of 255: (h, w) uint8 for (3, h, w) in [0, 1]; the mean for the picture and its mirror image."""
+    """Of a mark, of 255: (h, w) uint8 for (3, h, w) in [0, 1]."""
     height, width = x.shape[1:]
     padded = F.pad(x[None], (0, -width % network.multiple, 0, -height % network.multiple), "replicate")
-    mean = (network(padded).sigmoid() + network(padded.flip(3)).sigmoid().flip(3)) / 2
-    return (255 * mean[0, 0, :height, :width]).round().to(torch.uint8).numpy()
+    return (255 * network(padded)[0, 0, :height, :width]).round().to(torch.uint8).numpy()
 
 
 def fill_marks(pixels: np.ndarray, mask: np.ndarray, fill: Fill, context: int) -> Generator[Progress, None, np.ndarray]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 BOXES = (5, 17)  # pixels: a mark is lighter or darker than the mean of so many around it
 NOISE = 31  # pixels around one over which its noise is averaged
@@ -23,8 +24,13 @@ class Block(nn.Module):
         self.first_norm, self.second_norm = (nn.BatchNorm2d(width) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:  # (N, width, H, W)
-        y = F.relu(self.first_norm(self.first(x)))
-        return F.relu(x + self.second_norm(self.second(y)))
+        y = F.relu(self.first_norm(self.first(x)), inplace=True)
+        return F.relu(self.second_norm(self.second(y)).add_(x), inplace=True)
+
+    def fuse(self) -> None:
+        """Puts the normalisation's statistics into the convolutions."""
+        self.first, self.first_norm = fuse_conv_bn_eval(self.first, self.first_norm), nn.Identity()
+        self.second, self.second_norm = fuse_conv_bn_eval(self.second, self.second_norm), nn.Identity()
 
 
 class Repairer(nn.Module):
@@ -55,9 +61,29 @@ class Repairer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, 1, H, W)
         """RGB in [0, 1], float32 whatever the weights are in, to the logits of the mask."""
-        with torch.no_grad():
-            inputs = F.pixel_unshuffle(torch.cat([x - 0.5, differences(x)], 1), 2).to(self.stem.weight.dtype)
-        y, skips = self.stem(inputs), []
+        return self._logits(self._inputs(x))
+
+    def probability(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, 1, H, W)
+        """Of a mark, 0 to 1 in float32: the mean for a picture and its mirror image."""
+        inputs = self._inputs(x)
+        straight, mirrored = self._logits(torch.cat([inputs, inputs.flip(3)])).float().sigmoid().chunk(2)
+        return (straight + mirrored.flip(3)) / 2
+
+    def fused(self) -> "Repairer":
+        """Itself, for inference alone, without layers that normalise."""
+        self.eval()
+        for block in self.modules():
+            if isinstance(block, Block):
+                block.fuse()
+        return self
+
+    @torch.no_grad()
+    def _inputs(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, INPUTS, H, W)
+        inputs = torch.cat([x - 0.5, differences(x)], 1)
+        return inputs.to(self.stem.weight.dtype, memory_format=torch.channels_last)
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        y, skips = self.stem(F.pixel_unshuffle(inputs, 2)), []
         for n, block in enumerate(self.encoder):
             y = _twice(block(self.down[n - 1](y) if n else y), self.second_encoder, n)
             skips.append(y)
