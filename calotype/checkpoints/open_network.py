@@ -1,16 +1,14 @@
 """Loads super-resolution and face networks from weight files. No code in a file is ever executed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch.nn.functional as F
-from spandrel import MAIN_REGISTRY, ImageModelDescriptor, MaskedImageModelDescriptor, UnsupportedModelError
-from spandrel.architectures.GFPGAN import GFPGAN
-from spandrel.architectures.RestoreFormer import RestoreFormer
 from torch import Tensor, nn
 
 from calotype.checkpoints import ncnn
+from calotype.checkpoints.built import Built, signed, unsigned
 from calotype.checkpoints.entries import RANGES
 from calotype.checkpoints.file_kinds import wrong_kind_error
 from calotype.checkpoints.header import check_file
@@ -20,8 +18,6 @@ from calotype.errors import CalotypeError, Message, Remedy
 from calotype.models import codeformer, repairer
 from calotype.models import face_restorer as restorer
 from calotype.models.network import NetworkCheckpoint
-
-SIDE = 512  # of the aligned face crop that GFPGAN and RestoreFormer take
 
 
 def load(checkpoint: Checkpoint, denoise: float | None = None) -> NetworkCheckpoint:
@@ -100,25 +96,6 @@ def _interpolated(checkpoint: Checkpoint, sha256: str, denoise: float) -> tuple[
     return mixed, f"{sha256}+{digest(checkpoint.twin)}"
 
 
-@dataclass(frozen=True, eq=False)
-class Built:
-    """The fields of Loaded besides name and sha256."""
-
-    kind: str
-    module: nn.Module
-    call: Callable[[nn.Module, Tensor, float], Tensor]
-    scale: int = 1
-    multiple: int = 1
-    min_side: int = 1
-    side: int | None = None
-    has_fidelity: bool = False
-    sees_mirrored: bool = False
-    half: bool = True
-    bfloat16: bool = True
-    by_rows: bool = True
-    takes_float32: bool = False
-
-
 def _build(state: dict[str, Tensor], path: Path) -> Built:
     """Detects and builds the network of these weights; every key must match."""
     state = _without_prefix(state)
@@ -126,15 +103,17 @@ def _build(state: dict[str, Tensor], path: Path) -> Built:
         for detects, build in ARCHITECTURES:
             if detects(state):
                 return build(state)
-        return _from_spandrel(state, path)
-    except UnsupportedModelError:
-        shapes = {key: tuple(value.shape) for key, value in state.items()}
-        raise wrong_kind_error(path, shapes, Message("a network for enlarging pictures or for faces")) from None
+        from calotype.checkpoints.of_spandrel import build_known  # takes a second, which our own networks do without
+
+        if built := build_known(state, path):
+            return built
     except BUILD_ERRORS as fault:
         reason = " ".join(str(fault).split())[:200]
         raise CalotypeError(
             "{path} looks like a known network but does not fit it: {reason}", path=path, reason=reason
         ) from None
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    raise wrong_kind_error(path, shapes, Message("a network for enlarging pictures or for faces"))
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -171,70 +150,11 @@ def _our_repairer(state: dict[str, Tensor]) -> Built:
     return Built("repair", network, call, multiple=network.multiple, half=False, by_rows=False, takes_float32=True)
 
 
-def _inpainting(descriptor: MaskedImageModelDescriptor, path: Path) -> Built:
-    """Takes a picture and its mask, (N, 4, h, w), 1 in holes; gives the picture with filled holes, (N, 3, h, w)."""
-    if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
-        raise CalotypeError("{path} is an inpainting network for other pictures than RGB; give another file", path=path)
-
-    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-        return descriptor._call_fn(module, x[:, :3], x[:, 3:])
-
-    needs = descriptor.size_requirements
-    sizes = {"multiple": max(1, needs.multiple_of), "min_side": max(1, needs.minimum)}
-    return Built("inpaint", descriptor.model, call, **sizes, half=False, bfloat16=False, by_rows=False)
-
-
 ARCHITECTURES: list[tuple[Callable[[dict[str, Tensor]], bool], Callable[[dict[str, Tensor]], Built]]] = [
     (restorer.detects, _our_restorer),
     (codeformer.detects, _codeformer),
     (repairer.detects, _our_repairer),
 ]
-
-
-def _from_spandrel(state: dict[str, Tensor], path: Path) -> Built:
-    descriptor = MAIN_REGISTRY.load(state)
-    if isinstance(descriptor, MaskedImageModelDescriptor):
-        return _inpainting(descriptor, path)
-    if not isinstance(descriptor, ImageModelDescriptor):
-        raise CalotypeError(
-            "{path} is a network for {purpose}; Calotype takes those for enlarging and for faces",
-            path=path,
-            purpose=descriptor.purpose.lower(),
-        )
-    half, bfloat16 = descriptor.supports_half, descriptor.supports_bfloat16
-    if descriptor.purpose == "FaceSR":
-        call = FACE_CALLS.get(type(descriptor.model))
-        if call is None:
-            raise CalotypeError("{path} is a face network of a kind that Calotype does not know", path=path)
-        return Built("faces", descriptor.model, call, side=SIDE, half=half, bfloat16=bfloat16)
-    channels = (descriptor.input_channels, descriptor.output_channels)
-    if channels not in ((3, 3), (1, 1)):
-        raise CalotypeError(
-            "{path} takes {inputs} channels and gives {outputs}, not colour for colour",
-            path=path,
-            inputs=channels[0],
-            outputs=channels[1],
-        )
-    multiple = max(1, descriptor.size_requirements.multiple_of)
-    call = _enlarging(descriptor)
-    return Built("upscale", descriptor.model, call, descriptor.scale, multiple, half=half, bfloat16=bfloat16)
-
-
-def _enlarging(descriptor: ImageModelDescriptor) -> Callable[[nn.Module, Tensor, float], Tensor]:
-    """spandrel's call without its clamp, for batches, on the given copy of the network."""
-    needs, scale, grey = descriptor.size_requirements, descriptor.scale, descriptor.input_channels == 1
-
-    def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-        n, c, height, width = x.shape
-        if grey:
-            x = x.reshape(n * c, 1, height, width)
-        right, bottom = needs.get_padding(width, height)
-        if right or bottom:
-            x = F.pad(x, (0, right, 0, bottom), "replicate")
-        y = descriptor._call_fn(module, x)[..., : height * scale, : width * scale]
-        return y.reshape(n, c, height * scale, width * scale)
-
-    return call
 
 
 def _resized(built: Built, factor: float) -> Built:
@@ -245,29 +165,3 @@ def _resized(built: Built, factor: float) -> Built:
         return F.interpolate(y, scale_factor=factor, mode="bicubic", align_corners=False)
 
     return replace(built, call=call, scale=round(built.scale * factor), by_rows=False)
-
-
-def signed(x: Tensor) -> Tensor:
-    """[0, 1] -> [-1, 1]."""
-    return x * 2 - 1
-
-
-def unsigned(y: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1]."""
-    return (y + 1) / 2
-
-
-def call_gfpgan(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-    """(N, 3, 512, 512), in [0, 1]. The noise is stored in the checkpoint: the output is deterministic."""
-    return unsigned(module(signed(x), return_rgb=False, randomize_noise=False)[0])
-
-
-def call_restoreformer(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
-    """(N, 3, 512, 512), input and output in [0, 1]."""
-    return unsigned(module(signed(x))[0])
-
-
-FACE_CALLS: dict[type, Callable[[nn.Module, Tensor, float], Tensor]] = {
-    GFPGAN: call_gfpgan,
-    RestoreFormer: call_restoreformer,
-}

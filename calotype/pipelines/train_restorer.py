@@ -17,8 +17,9 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from calotype import __version__
+from calotype.checkpoints.built import signed, unsigned
 from calotype.checkpoints.models import Models
-from calotype.checkpoints.open_network import load, signed, unsigned
+from calotype.checkpoints.open_network import load
 from calotype.errors import CalotypeError, Message, plural
 from calotype.files import check_folder, make_folder, write_atomic
 from calotype.models.face_restorer import Restorer, grown

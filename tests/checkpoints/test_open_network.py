@@ -12,7 +12,8 @@ from spandrel.architectures.SPAN import SPAN
 from spandrel.architectures.SwinIR import SwinIR
 from torch import nn
 
-from calotype.checkpoints.open_network import call_gfpgan, call_restoreformer, load, read_state
+from calotype.checkpoints.of_spandrel import call_gfpgan, call_restoreformer
+from calotype.checkpoints.open_network import load, read_state
 from calotype.checkpoints.store import CATALOG, Checkpoint, ModelStore
 from calotype.cli.wording import WORDING
 from calotype.errors import CalotypeError, Remedy
