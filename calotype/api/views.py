@@ -29,7 +29,9 @@ class ResultView(View):
     media_type: str = Field(examples=["image/png"])
     size: int = Field(description="bytes")
     sha256: str
-    facts: dict[str, Any] = Field(description="width, height, seed and so on, by the kind of task")
+    facts: dict[str, Any] = Field(
+        description="width, height, seed and so on, by the kind of task; notes: sentences about what was done"
+    )
     url: str = Field(description="address of the file", examples=[f"/jobs/{EXAMPLE_ID}/results/{EXAMPLE_ID}"])
 
 

@@ -4,6 +4,7 @@ import io
 import time
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,7 +14,7 @@ from calotype.jobs.jobs import NewResult
 from calotype.record import TOO_SMALL
 from calotype.suffixes import DOCUMENTS, SUFFIXES
 from tests.api.conftest import png
-from tests.web.conftest import StudioService, serving, working
+from tests.web.conftest import StudioService, open_more, serving, working
 
 pytestmark = pytest.mark.browser
 IS_ON_TOP = """(element) => {
@@ -98,6 +99,29 @@ def test_a_photo_is_restored_with_a_face_left_out_and_nothing_is_lost(folder, ph
 
 
 @pytest.mark.slow
+def test_what_was_done_to_a_photo_is_said_on_its_card_and_in_the_gallery(tmp_path, portrait, visit, engine):
+    faded = (portrait * 0.6 + 60).astype(np.uint8)
+    Image.fromarray(faded).save(tmp_path / "old.png")
+    studio = StudioService(tmp_path)
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address, locale="zh-CN")
+        page.set_input_files("ct-restore input[type=file] >> nth=0", tmp_path / "old.png")
+        page.locator(".ct-face").click(timeout=60_000)
+        page.get_by_label("放大倍数").fill("1")
+        open_more(page, "restore")
+        page.locator("#restore-repair").locator("input, textarea").first.fill("fading")
+        page.click("#restore-go")
+        said = page.locator("ct-restore .ct-notes li")
+        page.wait_for_selector("ct-restore ct-compare", timeout=60_000)
+        assert said.filter(has_text="黑").count() == 2
+        page.get_by_role("button", name="显示照片", exact=True).click()
+        assert said.count() == 0
+        page.get_by_role("tab", name="图库").click()
+        page.locator("ct-gallery .ct-open").click()
+        page.locator("dialog .ct-notes li").filter(has_text="黑").first.wait_for()
+    studio.store.close()
+
+
 def test_a_page_that_was_open_goes_on_after_a_restart_of_the_service(tmp_path, photo, visit):
     studio = StudioService(tmp_path)
     with serving(studio.app) as address:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from calotype import runner
+from calotype.api.shown import event_data, job_view
 from calotype.checkpoints import open_network
 from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message, PictureError
@@ -111,6 +112,16 @@ def test_what_a_job_invents_is_a_picture_beside_its_result(store, worker, portra
     assert "uncertainty" not in result.facts
     pixels = np.asarray(Image.open(store.files.result(beside.id))).astype(int)
     assert pixels.shape == (256, 256, 3) and (pixels.max(2) - pixels.min(2)).max() > 25
+
+
+def test_what_a_job_says_of_a_picture_is_among_the_facts_of_its_result(store, worker):
+    faded = np.random.default_rng(0).integers(90, 160, (160, 200, 3)).astype(np.uint8)
+    task = {"upscaler": "none", "scale": 1.0, "faces": "none", "repair": "fading"}
+    job = store.submit("ann", "restore", task, files={"source": uploaded(store, faded, "old.png")})
+    assert worker.run_next()
+    [result] = job_view(store.get(job.id)).results
+    said = [event_data(event.data)["text"] for event in store.events(job.id) if event.data["event"] == "said"]
+    assert result.facts["notes"] == said and any(note.startswith("black ") for note in said)
 
 
 def test_a_job_colours_by_an_uploaded_layer(store, worker):

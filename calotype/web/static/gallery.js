@@ -31,7 +31,7 @@ const sizeOf = (bytes) => (bytes < 2 ** 20 ? `${Math.max(1, Math.round(bytes / 2
 
 /** What is known of a picture: pairs of a title and a text. */
 function recordOf(job, result, options) {
-  const { width, height, seconds, faces, seed } = result.facts;
+  const { width, height, seconds, faces, seed, notes } = result.facts;
   const task = { ...("model" in options ? { model: options.model.default } : {}), ...job.task, ...(seed === undefined ? {} : { seed }) };
   const written = (value) => (typeof value === "boolean" ? (value ? _("switched on") : _("switched off")) : typeof value === "object" ? JSON.stringify(value) : String(value));
   return [
@@ -41,6 +41,7 @@ function recordOf(job, result, options) {
     faces !== undefined && [_("Faces found"), String(faces)],
     ...Object.entries(task).map(([name, value]) => [options[name]?.title ?? name.replaceAll("_", " "), written(value)]),
     seconds && [_("Took"), duration(seconds)],
+    notes && [_("Notes"), el("ul", { class: "ct-notes" }, notes.map((sentence) => el("li", {}, sentence)))],
     [_("File"), `${result.name} · ${sizeOf(result.size)}`],
   ].filter(Boolean);
 }

@@ -402,6 +402,7 @@ customElements.define(
       });
       const picture = restored?.results.find(isPicture);
       const invented = inventedOf(restored);
+      const said = photo.showsResult ? (picture?.facts.notes ?? []) : [];
       const isScan = photo.measures.some((measure) => measure.name === "photos" && measure.is_beyond);
       const isFailed = photo.fault || photo.job?.state === "failed";
       const buttons = [
@@ -424,6 +425,7 @@ customElements.define(
         el("p", { class: "ct-soft" }, this.summary(photo)),
         photo.plan.length > 0 && (!photo.result || photo.planned) && el("ul", { class: "ct-notes ct-soft" }, photo.plan.map((sentence) => el("li", {}, sentence))),
         (!photo.result || photo.planned) && this.measures(photo),
+        said.length > 0 && el("ul", { class: "ct-notes ct-soft" }, said.map((sentence) => el("li", {}, sentence))),
         el("div", { class: "ct-faces" }, faces),
         photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] })} ×`),
         el("div", { class: "ct-status", "aria-live": "polite" }),
