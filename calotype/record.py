@@ -146,7 +146,7 @@ class Result:
     record: Record
     uncertainty: np.ndarray | None = None  # (H, W, 3) uint8 of the picture's size: what is invented in its faces
     is_sheet: bool = False  # a grid of several pictures
-    mask: np.ndarray | None = None  # (H, W) bool, of the source: where damage was repaired
+    mask: np.ndarray | None = None  # (H, W) bool, of the source: where damage was repaired, if asked for
 
     @property
     def is_copy(self) -> bool:

@@ -183,7 +183,6 @@ class _AlbumRun(_PictureRun):
         super().__init__(engine)
         self._has_previews = has_previews
         self.task, self.album, self.wording = request.task, album, wording
-        _check_mask(self.task, album)
         check(self.task, engine.settings, request.limits)
         self._beside = pictures_beside(self.task, album)
         inputs, max_pixels = request.inputs or (self.task.source,), engine.settings.max_pixels
@@ -444,6 +443,7 @@ class _AlbumRun(_PictureRun):
         facts = {"sha256": saved.sha256, **_size(result.picture.pixels), "seconds": round(seconds, 2)}
         facts |= {"photo": task.photo} if isinstance(task, Split) else {}
         facts |= {} if result.uncertainty is None else {"uncertainty": str(uncertainty_of(item.target))}
+        facts |= {} if result.mask is None else {"mask": str(mask_of(item.target))}
         yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
 
 
@@ -564,12 +564,6 @@ class _SplitRun(_AlbumRun):
                 last = count if isinstance(count, int) else number
             number += 1
         return done
-
-
-def _check_mask(task: Any, album: Album) -> None:
-    """Raises CalotypeError if the mask of what is repaired is asked for, and nothing is repaired."""
-    if album.save_mask and (not isinstance(task, Restore) or task.aligned):
-        raise CalotypeError("{option:save_mask} is of damage that restore repairs; leave it out here")
 
 
 class _DrawingRun(_PictureRun):

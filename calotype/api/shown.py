@@ -16,7 +16,7 @@ from calotype.tasks.events import as_line, from_data, worded
 MAX_POINTS = 400  # of a curve
 MAX_READ = 20_000  # events of a job
 LOOKED_BACK = 500  # events, among which there is the last step: while samples are drawn, there are others
-PATHS = ("source", "target", "out", "report", "film", "uncertainty")  # of events: files on the machine of the worker
+PATHS = ("source", "target", "out", "report", "film", "uncertainty", "mask")  # of events: files of the worker
 _PATH = re.compile(r"""(?<![^\s'"(=])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'";:,()]+)+[/\\]([^/\\\s'";:,()]+)""")
 
 

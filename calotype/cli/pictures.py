@@ -1,6 +1,5 @@
 """`calotype restore`, `upscale`, `examine`, `split`, `colour`, `again` and `faces`."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -78,23 +77,21 @@ set_signature(
     *OUTPUT_FLAGS,
 )
 SPLIT_PLAN = flag("plan", "tell which photos are found and where; write nothing", panel="Output")
-OF_RESTORE = ("save_mask",)  # files that nothing else writes
-
-
-def _flags(kind: str, *left_out: str) -> list[inspect.Parameter]:
-    """The flags of a task that does not restore, and of its output."""
-    return [flag for flag in flags(Album, TASKS[kind], Settings) if flag.name not in (*OF_RESTORE, *left_out)]
-
-
-set_signature(split, INPUTS, *_flags("split", "dry_run"), SPLIT_PLAN, *OUTPUT_FLAGS)
-set_signature(colour, INPUTS, *_flags("colour"), *OUTPUT_FLAGS)
-set_signature(upscale, INPUTS, *_flags("upscale"), *OUTPUT_FLAGS)
+set_signature(
+    split,
+    INPUTS,
+    *(parameter for parameter in flags(Album, TASKS["split"], Settings) if parameter.name != "dry_run"),
+    SPLIT_PLAN,
+    *OUTPUT_FLAGS,
+)
+set_signature(colour, INPUTS, *flags(Album, TASKS["colour"], Settings), *OUTPUT_FLAGS)
+set_signature(upscale, INPUTS, *flags(Album, TASKS["upscale"], Settings), *OUTPUT_FLAGS)
 
 
 def _run_album(kind: str, values: dict[str, Any]) -> int:
     settings, output = Settings.gather(given_options(Settings, values)), read(Album, given_options(Album, values))
     task = read_task(kind, {**given_options(TASKS[kind], values), "source": values["inputs"][0]})
-    _check_shows_faces(task)
+    _check_pictures_beside(task)
     from calotype import runner
     from calotype.engine import Engine
 
@@ -102,11 +99,16 @@ def _run_album(kind: str, values: dict[str, Any]) -> int:
     return show(runner.run(request, Engine(settings), output, wording=WORDING), reporter_for(values))
 
 
-def _check_shows_faces(task: Any) -> None:
-    """Raises CalotypeError if what is invented in faces is asked for, and none is restored.
+def _check_pictures_beside(task: Any) -> None:
+    """Raises CalotypeError if what is invented in faces is asked for, and none is restored, or if the mask of what is
+    repaired is, and nothing is.
 
-    In a request that is no error: the page asks for it once, for photos of which some have no face to restore.
+    In a request that is no error: the page asks for them once, for photos of which some have no face to restore.
     """
+    if getattr(task, "has_mask", False) and task.aligned:
+        raise CalotypeError(
+            "{option:aligned} repairs nothing, so {option:has_mask} has no effect; leave one of them out"
+        )
     if getattr(task, "has_uncertainty", False) and (task.aligned or "none" in (task.faces, task.face_model)):
         raise CalotypeError("no face is restored, so {option:has_uncertainty} has no effect; leave it out")
 

@@ -8,7 +8,7 @@ from calotype.errors import Remedy, Wording
 from calotype.languages import ENGLISH, NAMES, language_of_environment
 
 SHORT = {"out": "-o"}  # options that messages name by their short flag
-LONG = {"has_uncertainty": "uncertainty"}  # options whose long flag is not their name
+LONG = {"has_uncertainty": "uncertainty", "has_mask": "save-mask"}  # options whose long flag is not their name
 COMMANDS = {
     "restore": "restore",
     "upscale": "upscale",

@@ -82,6 +82,6 @@ def uncertainty_of(target: Path) -> Path:
 
 def pictures_beside(task: Any, album: Album) -> Beside:
     """Which pictures are written beside each result, by the functions that name them."""
-    has_uncertainty = getattr(task, "has_uncertainty", False)
-    asked = {comparison_of: album.compare, mask_of: album.save_mask, uncertainty_of: has_uncertainty}
+    has_mask, has_uncertainty = (getattr(task, name, False) for name in ("has_mask", "has_uncertainty"))
+    asked = {comparison_of: album.compare, mask_of: has_mask, uncertainty_of: has_uncertainty}
     return tuple(path_of for path_of, is_asked in asked.items() if is_asked)

@@ -96,7 +96,7 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
         save_comparison(result.before, result.picture, comparison_of(target))
     if result.uncertainty is not None:
         save(Picture(result.uncertainty), uncertainty_of(target), format="png")
-    if album.save_mask and result.mask is not None:
+    if result.mask is not None:
         save(_as_picture(result.mask), mask_of(target), format="png")
     return SavedFile(sha256, tuple(notes))
 

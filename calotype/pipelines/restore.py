@@ -74,7 +74,8 @@ def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]
         result = _cropped(result, task)
     if is_examined:
         measures += (*repaired.measures, *examine_faces(scan, faces, task.min_face))
-    finished = Result.of(task, opened, result, networks, computed, faces, measures, repaired.mask())
+    mask = repaired.mask() if task.has_mask else None
+    finished = Result.of(task, opened, result, networks, computed, faces, measures, mask)
     yield replace(finished, uncertainty=invented)
 
 

@@ -148,7 +148,7 @@ LATER_OF_RESTORE = ("mask", "repair_model", "inpaint_model")  # pictures that ar
 
 def options_of(task: Any) -> dict[str, Any]:
     """The task as JSON data, without its sources and the options whose resolved values the record stores elsewhere."""
-    excluded = ("source", "init", "tile", "auto_seconds", "dry_run", "examined", "has_uncertainty")
+    excluded = ("source", "init", "tile", "auto_seconds", "dry_run", "examined", "has_uncertainty", "has_mask")
     excluded += ("auto_face_model", "auto_upscaler", "auto_repair", "auto_face_mesh", "auto_identity")
     later = LATER + (LATER_OF_RESTORE if isinstance(task, Restore) else ())
     usual = {spec.name: spec.default for spec in fields(task) if spec.name in later}

@@ -25,9 +25,6 @@ class Album:
     overwrite: bool = option(False, "overwrite results made with other options, and files that Calotype did not write")
     sidecar: bool = option(True, "write NAME.json beside each result: everything needed to reproduce it")
     compare: bool = option(False, "also write NAME-compare.jpg: before and after side by side")
-    save_mask: bool = option(
-        False, "also write NAME-mask.png: white where damage was repaired, to correct by hand for {option:mask}"
-    )
     report: Path | None = option(
         None, "also write this HTML page, such as album.html: every picture and face, before and after", is_path=True
     )

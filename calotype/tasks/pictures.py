@@ -203,6 +203,11 @@ class Restore(Speed, Tiling, Saving):
         "mirrored or noisier by a little; faces take about seven times as long",
         title="Show what is invented",
     )
+    has_mask: bool = option(
+        False,
+        "also write NAME-mask.png: white where damage was repaired, to correct by hand for {option:mask}",
+        title="Show the damage found",
+    )
     auto_identity: str = option(
         "", "how likeness is measured, where a record has it", choices=("", "dlib", "mesh"), is_hidden=True
     )

@@ -26,7 +26,7 @@ from calotype.tasks.limits import Limits
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, Album, DrawingOutput
 from calotype.worker.worker_options import WorkerOptions
 
-BESIDE = ("film", "report", "uncertainty")  # facts of a result that name other files
+BESIDE = ("film", "report", "uncertainty", "mask")  # facts of a result that name other files
 LORA_NAME = "lora.safetensors"
 NAME_LENGTH = 100
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/]')

@@ -63,9 +63,6 @@ def files(folder: Path) -> set[str]:
 # flags
 
 
-OF_RESTORE = ("save_mask",)  # files that nothing else writes
-
-
 @pytest.mark.parametrize("command, task", [(restore, Restore), (upscale, Upscale), (split, Split), (colour, Colour)])
 def test_every_option_is_a_flag_with_its_help_and_default(command, task, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
@@ -74,9 +71,6 @@ def test_every_option_is_a_flag_with_its_help_and_default(command, task, capsys,
     text = " ".join(capsys.readouterr().out.split())
     for spec in (*visible(task), *visible(Album), *visible(Settings)):
         if spec.name in ("source", "dry_run"):  # an argument, --plan
-            continue
-        if spec.name in OF_RESTORE and command is not restore:
-            assert "--" + long_flag(spec.name) not in text
             continue
         assert "--" + long_flag(spec.name) in text
         assert WORDING.fill(Message(spec.metadata["about"].help)) in text
@@ -99,10 +93,12 @@ def test_help_cuts_nothing_in_a_narrow_terminal(words, capsys, monkeypatch):
     assert {name for param in shown for name in (*param.opts, *param.secondary_opts) if name.startswith("-")} <= told
 
 
-def test_what_is_invented_is_asked_for_by_one_flag():
+@pytest.mark.parametrize(("option", "flag"), [("has_uncertainty", "--uncertainty"), ("has_mask", "--save-mask")])
+def test_a_picture_beside_a_restored_one_is_asked_for_by_one_flag(option, flag):
     params = typer.main.get_command(app()).commands["restore"].params
-    assert [param.opts for param in params if "uncertainty" in param.name] == [["--uncertainty"]]
-    assert WORDING.option("has_uncertainty") == "--uncertainty"
+    assert [param.name for param in params if flag in param.opts] == [option]
+    assert [param.opts for param in params if param.name == option] == [[flag]]
+    assert WORDING.option(option) == flag
 
 
 def test_no_default_is_written_twice():

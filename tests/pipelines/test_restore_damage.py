@@ -214,7 +214,9 @@ def test_the_plan_is_that_of_the_mask(scan, capsys):
 def test_a_mask_is_asked_for_where_damage_is_repaired(scan, tmp_path, capsys):
     assert main(["upscale", str(scan[0]), "--save-mask", "-o", str(tmp_path / "out.png")]) == 2
     assert "has no option --save-mask" in capsys.readouterr().err
-    assert restore(scan[0], "--aligned", "--save-mask", "-o", tmp_path / "out.png") == 2
+    words = ("restore", scan[0], "--aligned", "--save-mask", "-o", tmp_path / "out.png")
+    assert main([*map(str, words)]) == 2
+    assert "--aligned repairs nothing, so --save-mask has no effect" in capsys.readouterr().err
 
 
 def test_a_mask_needs_the_repair_that_it_is_for():

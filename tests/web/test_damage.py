@@ -1,12 +1,14 @@
 """In Chromium: damage is marked by hand, and what restoring invented is shown."""
 
 import io
+from random import Random
 
 import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from calotype.ops.degrade.marks import damaged
 from tests.web.conftest import StudioService, open_more, serving, working
 from tests.web.test_browser import serious_faults
 
@@ -29,6 +31,17 @@ def files(tmp_path):
 
 
 @pytest.fixture
+def worn(tmp_path):
+    """A grey photo with scratches, hairs and dust, as wide as the canvas on which damage is marked."""
+    y, x = np.mgrid[:120, :480]
+    clean = (90 + 60 * np.sin(x / 90) * np.cos(y / 70)) / 255
+    noise = np.random.default_rng(0).normal(0, 2 / 255, (120, 480, 3))
+    pixels = damaged((clean[..., None] + noise).clip(0, 1).astype(np.float32), Random(5), 0.9, 3)
+    Image.fromarray((255 * pixels).round().astype(np.uint8)).save(tmp_path / "old.png")
+    return tmp_path / "old.png"
+
+
+@pytest.fixture
 def restored(files, visit, engine):
     """The page with the photo in it, and the service."""
     studio = StudioService(files)
@@ -40,6 +53,10 @@ def restored(files, visit, engine):
         page.locator("dialog canvas").wait_for()
         yield page, studio
     studio.store.close()
+
+
+def pixels_of(studio, result):
+    return np.asarray(Image.open(studio.store.files.result(result.id)).convert("L"))
 
 
 def mask_of(studio):
@@ -93,6 +110,49 @@ def test_a_mask_that_makes_no_sense_is_said_at_its_photo(restored, files, name, 
     page.get_by_role("button", name="Take it").click()
     page.get_by_role("button", name="Restore this photo").click()
     expect(page.locator("ct-restore .ct-status .ct-fault")).to_contain_text(sentence)
+
+
+def test_the_damage_that_was_found_is_corrected_and_restored_with(worn, visit, engine):
+    studio = StudioService(worn.parent)
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address)
+        page.set_input_files("ct-restore input[type=file] >> nth=0", worn)
+        open_more(page, "restore")
+        page.get_by_label("Scale", exact=True).fill("1")
+        page.get_by_role("textbox", name="Repair").fill("scratches")
+        page.get_by_label("Show the damage found").check()
+        page.get_by_role("button", name="Restore this photo").click()
+        page.get_by_role("button", name="Correct the damage found").click(timeout=120_000)
+        page.get_by_text("The damage that was found is marked in red.").wait_for()
+        assert serious_faults(page) == []
+        page.locator("dialog input[type=range]").fill("80")
+        paint(page, 100 / 480, 200 / 480)
+        page.get_by_role("button", name="Eraser").click()
+        paint(page, 270 / 480, 1)
+        page.get_by_role("button", name="Restore with it").click()
+        expect(page.locator("dialog")).to_have_count(0)
+        page.get_by_role("tab", name="Gallery").click()
+        expect(page.locator("ct-gallery .ct-card")).to_have_count(2, timeout=120_000)
+        second, first = studio.store.find(kinds=("restore",))
+        found, corrected = (pixels_of(studio, job.results[1]) > 0 for job in (first, second))
+        assert first.results[1].facts == second.results[1].facts == {"beside": "mask"}
+        assert "mask" not in first.files and "mask" in second.files
+        added, erased = np.s_[53:67, 100:200], np.s_[53:67, 270:470]
+        assert found[erased].any() and not corrected[erased].any()
+        assert corrected[added].all() and not found[added].all()
+        assert np.array_equal(found[:40], corrected[:40]) and np.array_equal(found[80:], corrected[80:])
+        page.get_by_role("tab", name="Restore").click()
+        page.get_by_role("button", name="Correct the damage found").click()
+        page.get_by_role("button", name="Clear all").click()
+        page.get_by_role("button", name="Restore with it").click()
+        page.get_by_role("tab", name="Gallery").click()
+        expect(page.locator("ct-gallery .ct-card")).to_have_count(3, timeout=120_000)
+        third = studio.store.find(kinds=("restore",))[0]
+        assert "mask" in third.files and not pixels_of(studio, third.results[1]).any()
+        page.get_by_role("button", name="Delete old.png").first.click()
+        expect(page.locator("ct-gallery .ct-card")).to_have_count(2)
+        assert page.context.foreign == [] and page.context.faults == []
+    studio.store.close()
 
 
 def test_what_was_invented_is_shown_with_the_result_and_is_no_picture_of_its_own(tmp_path, visit, engine, portrait):

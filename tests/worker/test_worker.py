@@ -124,6 +124,24 @@ def test_what_a_job_says_of_a_picture_is_among_the_facts_of_its_result(store, wo
     assert result.facts["notes"] == said and any(note.startswith("black ") for note in said)
 
 
+def test_the_mask_of_what_a_job_repairs_is_a_picture_beside_its_result(store, worker):
+    old = np.tile(np.linspace(60, 120, 240).astype(np.uint8), (160, 1))
+    damage = np.zeros_like(old)
+    damage[70:74, 30:200] = 255
+    old[damage > 0] = 250
+    files = {"source": uploaded(store, old, "old.png"), "mask": uploaded(store, damage, "by-hand.png")}
+    task = {"upscaler": "none", "face_model": "none", "scale": 1.0, "has_mask": True}
+    job = store.submit("ann", "restore", task, files=files)
+    assert worker.run_next()
+    result, beside = store.get(job.id).results
+    assert (result.name, beside.name, beside.facts) == ("old.png", "old-mask.png", {"beside": "mask"})
+    assert "mask" not in result.facts
+    np.testing.assert_array_equal(np.asarray(Image.open(store.files.result(beside.id)).convert("L")), damage)
+    store.submit("ann", "restore", task | {"has_mask": False}, files=files)
+    assert worker.run_next()
+    assert [result.name for job in store.find(kinds=("restore",)) for result in job.results].count("old-mask.png") == 1
+
+
 def test_a_job_colours_by_an_uploaded_layer(store, worker):
     grey, layer = np.tile(np.arange(40, 200, 4, dtype=np.uint8), (30, 1)), np.zeros((30, 40, 4), np.uint8)
     layer[10:20, 10:30] = (200, 60, 40, 255)

@@ -7,21 +7,27 @@ import { PICTURES } from "./dropzone.js";
 import { bitmapOf, Painter, pngOf } from "./painter.js";
 import { SHOWN_BY_BROWSER } from "./photo.js";
 import { _ } from "./texts.js";
-import { contentOf, safeName, upload } from "./upload.js";
+import { contentOf, fileOf, safeName, upload } from "./upload.js";
 
 const BRUSH = 12; // CSS pixels
 const VEIL = "rgb(217 60 40)";
 
-/** Opens the dialog; `take(ref)` is called with the upload of the mask, or null for none. */
-export async function openDamage(photo, take) {
+/**
+ * Opens the dialog; `take(ref)` is called with the upload of the mask, or null for none. A mask that was found, a
+ * `result`, is painted at first; what is left of it is a mask in any case, so that nothing is searched again.
+ */
+export async function openDamage(photo, take, result = null) {
+  const found = result && (await fileOf(result));
   const bitmap = SHOWN_BY_BROWSER.test(photo.name) ? await bitmapOf(await contentOf(`/uploads/${photo.upload}`)) : null;
   const note = el("p", { class: "ct-soft", role: "status" });
   const fault = el("p", { class: "ct-fault", role: "alert" });
   let given = null; // a mask as it came from a file, until something is painted
   const say = () => {
+    const isPainted = painter && (!given || (given === found && !painter.isEmpty));
+    const hint = found ? _("The damage that was found is marked in red. Erase what is no damage, and paint over what was missed. Just that is repaired then, and nothing is searched.") : _("Paint over scratches, spots and tears. Just that is repaired, and nothing is searched.");
     const name = given && _("Mask: {name}", { name: given.name });
-    const hint = bitmap ? _("Paint over scratches, spots and tears. Just that is repaired, and nothing is searched.") : _("The browser cannot show this format; a mask can be given as a file.");
-    note.textContent = name ?? hint;
+    const reason = !painter && _("The browser cannot show this format; a mask can be given as a file.");
+    note.textContent = isPainted ? hint : [name, reason].filter(Boolean).join(" · ");
     fault.textContent = "";
   };
   const painted = () => {
@@ -39,7 +45,7 @@ export async function openDamage(photo, take) {
   const input = el("input", { type: "file", accept: PICTURES, hidden: true, onchange: () => input.files[0] && guarded(() => show(input.files[0])) });
   const done = async () => {
     try {
-      const mask = given ?? (painter && !painter.isEmpty ? await maskOf(painter, bitmap) : null);
+      const mask = given ?? (painter && (found || !painter.isEmpty) ? await maskOf(painter, bitmap) : null);
       take(mask && `${await upload(mask)}/${safeName(mask.name)}`);
     } catch (cause) {
       fault.textContent = cause.message;
@@ -47,14 +53,15 @@ export async function openDamage(photo, take) {
     }
   };
   const button = (text, onclick) => el("button", { type: "button", class: "ct-plain", onclick }, text);
-  const bar = el("div", { class: "ct-bar" }, button(_("Mask from a file"), () => input.click()), el("button", { type: "button", class: "ct-rest", onclick: () => guarded(done, dialog) }, _("Take it")));
+  const bar = el("div", { class: "ct-bar" }, button(_("Mask from a file"), () => input.click()), result && el("a", { class: "ct-button ct-plain", href: result.url, download: result.name }, _("Download the mask")), el("button", { type: "button", class: "ct-rest", onclick: () => guarded(done, dialog) }, found ? _("Restore with it") : _("Take it")));
   const dialog = openDialog(_("Damage of {name}", { name: photo.name }), el("div", {}, note, painter?.element, fault, bar, input), () => bitmap?.close());
   say();
   painter?.canvas.focus(); // so that its keys work at once
-  if (photo.mask) await show(await fileOf(photo.mask)).catch(() => {}); // it may be gone
+  if (found) await show(found);
+  else if (photo.mask) await show(await uploaded(photo.mask)).catch(() => {}); // it may be gone
 }
 
-async function fileOf(ref) {
+async function uploaded(ref) {
   const [id, name] = ref.split("/");
   return new File([await contentOf(`/uploads/${id}`)], name);
 }

@@ -5,7 +5,7 @@ import { openDialog, openInvented } from "./compare.js";
 import { deleteWithUndo, isDeleted, picturesOf, watchDeletions } from "./deletion.js";
 import { el, guarded, keepFocus, toast } from "./dom.js";
 import { hand } from "./hand.js";
-import { asMany, inventedOf, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
+import { asMany, inventedOf, isExplaining, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { SHOWN_BY_BROWSER } from "./photo.js";
 import { _, duration } from "./texts.js";
@@ -166,7 +166,7 @@ customElements.define(
 
     /** What is deleted with a picture: its job, where what is left would only explain it. */
     addressOf(job, result) {
-      return inventedOf(job) && job.results.filter(isPicture).length === 1 ? `/jobs/${job.id}` : result.url;
+      return job.results.some(isExplaining) && job.results.filter(isPicture).length === 1 ? `/jobs/${job.id}` : result.url;
     }
 
     /** A public link: its picture is a copy, which stays when the one it is of is deleted. */

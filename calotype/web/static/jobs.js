@@ -111,13 +111,17 @@ export const isPlan = (job) => job.kind === "split" && job.task.dry_run === true
 /** The address of the preview as it is now: a later one is another address, so that the browser fetches it. */
 export const previewOf = (job) => `${job.preview}?${job.progress?.done ?? 0}`;
 
-/** Whether a result is a picture of its own; that of what was invented in one is none. */
-export const isPicture = (result) => result.media_type.startsWith("image/") && !isInvented(result);
+/** Whether a result only explains another: the picture of what was invented in it, or of the damage found. */
+export const isExplaining = (result) => ["uncertainty", "mask"].includes(result.facts.beside);
 
-const isInvented = (result) => result.facts.beside === "uncertainty";
+/** Whether a result is a picture of its own. */
+export const isPicture = (result) => result.media_type.startsWith("image/") && !isExplaining(result);
 
 /** The picture of what was invented in the result of a job, if it was asked for. */
-export const inventedOf = (job) => job?.results.find(isInvented) ?? null;
+export const inventedOf = (job) => job?.results.find((result) => result.facts.beside === "uncertainty") ?? null;
+
+/** The mask of the damage that a job found and repaired, if it was asked for. */
+export const foundOf = (job) => job?.results.find((result) => result.facts.beside === "mask") ?? null;
 
 function tabTitle(name) {
   const titles = { restore: _("Restore"), split: _("Scans"), colour: _("Colour"), imagine: _("Imagine"), train: _("Train"), queue: _("Queue"), gallery: _("Gallery"), models: _("Models"), settings: _("Settings") };

@@ -8,7 +8,7 @@ import { el, guarded, keepFocus, toast } from "./dom.js";
 import { dropZone, takeFiles } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
 import { downloadAll } from "./archive.js";
-import { FINISHED, inventedOf, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
+import { FINISHED, foundOf, inventedOf, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { clearFaults, onOrder, showFault } from "./orders.js";
 import { Photo, SHOWN_BY_BROWSER } from "./photo.js";
@@ -401,7 +401,7 @@ customElements.define(
         return el("label", {}, box, el("span", {}, title), range);
       });
       const picture = restored?.results.find(isPicture);
-      const invented = inventedOf(restored);
+      const [invented, found] = [inventedOf(restored), foundOf(restored)];
       const said = photo.showsResult ? (picture?.facts.notes ?? []) : [];
       const isScan = photo.measures.some((measure) => measure.name === "photos" && measure.is_beyond);
       const isFailed = photo.fault || photo.job?.state === "failed";
@@ -411,6 +411,7 @@ customElements.define(
         picture && el("button", { type: "button", onclick: () => guarded(() => this.openFull(photo, picture)) }, _("Before and after")),
         picture && el("a", { class: "ct-button", href: picture.url, download: picture.name }, _("Download")),
         invented && el("button", { type: "button", class: "ct-plain", onclick: () => openInvented(photo.name, invented) }, _("What was invented")),
+        found && !photo.isBusy && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.correctDamage(photo, found)) }, _("Correct the damage found")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => openTrials(photo, (extra) => this.setExtra(extra)) }, _("Try strengths")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.markDamage(photo)) }, _("Mark damage")),
         isScan && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "split") }, _("Cut out its photos")),
@@ -476,6 +477,15 @@ customElements.define(
 
     markDamage(photo) {
       return openDamage(photo, (mask) => this.mark(photo, mask));
+    }
+
+    /** Restores the photo by the mask of what was found, once it is corrected. */
+    async correctDamage(photo, found) {
+      const restore = (mask) => {
+        this.mark(photo, mask);
+        this.restoreOne(photo);
+      };
+      await openDamage(photo, restore, found);
     }
 
     mark(photo, mask) {
