@@ -146,7 +146,7 @@ def _our_repairer(state: dict[str, Tensor]) -> Built:
     def call(module: nn.Module, x: Tensor, fidelity: float) -> Tensor:
         return module.probability(x)
 
-    network = repairer.build(state).fused()
+    network = repairer.build(state)
     return Built("repair", network, call, multiple=network.multiple, half=False, by_rows=False, takes_float32=True)
 
 

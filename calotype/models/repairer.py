@@ -7,7 +7,6 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 BOXES = (5, 17)  # pixels: a mark is lighter or darker than the mean of so many around it
 NOISE = 31  # pixels around one over which its noise is averaged
@@ -26,11 +25,6 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (N, width, H, W)
         y = F.relu(self.first_norm(self.first(x)), inplace=True)
         return F.relu(self.second_norm(self.second(y)).add_(x), inplace=True)
-
-    def fuse(self) -> None:
-        """Puts the normalisation's statistics into the convolutions."""
-        self.first, self.first_norm = fuse_conv_bn_eval(self.first, self.first_norm), nn.Identity()
-        self.second, self.second_norm = fuse_conv_bn_eval(self.second, self.second_norm), nn.Identity()
 
 
 class Repairer(nn.Module):
@@ -68,14 +62,6 @@ class Repairer(nn.Module):
         inputs = self._inputs(x)
         straight, mirrored = (self._logits(view).float().sigmoid() for view in (inputs, inputs.flip(3)))
         return (straight + mirrored.flip(3)) / 2
-
-    def fused(self) -> "Repairer":
-        """Itself, for inference alone, without layers that normalise."""
-        self.eval()
-        for block in self.modules():
-            if isinstance(block, Block):
-                block.fuse()
-        return self
 
     @torch.no_grad()
     def _inputs(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, INPUTS, H, W)
