@@ -85,8 +85,8 @@ class Retention(StorePart):
             known = {
                 "uploads": set(db.scalars(select(UPLOADS.c.id))),
                 "results": set(db.scalars(select(RESULTS.c.id))),
-                "previews": (jobs := set(db.scalars(select(JOBS.c.id)))),
-                "samples": jobs,
+                "previews": set(db.scalars(select(JOBS.c.id).where(JOBS.c.preview.is_not(None)))),
+                "samples": set(db.scalars(select(JOBS.c.id))),
                 "work": set(db.scalars(select(JOBS.c.id).where(JOBS.c.state.not_in((DONE, CANCELLED))))),
                 "incoming": set(),
             }

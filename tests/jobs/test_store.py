@@ -541,6 +541,20 @@ def test_files_that_a_killed_process_left_are_deleted(store, tmp_path):
     assert kept.exists() and young.exists() and not orphan.exists() and store.get(job.id).results
 
 
+@pytest.mark.parametrize(("kind", "stays"), [("restore", True), ("imagine", False)])
+def test_a_preview_whose_deletion_a_kill_prevented_is_deleted(store, tmp_path, monkeypatch, kind, stays):
+    job = store.submit("ann", kind, {})
+    claim = store.claim("w")
+    store.add_preview(claim, b"preview")
+    monkeypatch.setattr(store.files, "delete_preview", lambda job_id: None)
+    store.finish(claim, [result(tmp_path)], 1)
+    preview = store.files.preview(job.id)
+    assert preview.exists()
+    os.utime(preview, (time.time() - 7200,) * 2)
+    assert store.delete_orphans() == (0 if stays else 1)
+    assert preview.exists() == stays
+
+
 def test_of_a_long_job_notes_stay_and_the_rest_thins_out(store):
     job = store.submit("ann", "train_gan", {})
     claim = store.claim("w")

@@ -5,7 +5,7 @@ import random
 import cv2
 import numpy as np
 import pytest
-from hypothesis import Phase, assume, given, settings
+from hypothesis import Phase, given, reject, settings
 from hypothesis import strategies as st
 from skimage import data
 
@@ -19,7 +19,8 @@ SIZE = (1170, 830)
 def check_scan(count, lid, seed):
     chance = random.Random(seed)
     drawn = in_grid(count, chance, SIZE)
-    assume(count > 1 or abs(drawn[0].photo.angle) > 0.5)  # as straight as that it may be a border
+    if count == 1 and abs(drawn[0].photo.angle) <= 0.5:  # as straight as that it may be a border
+        reject()
     found = find_photos(drawn_scan(SIZE, LIDS[lid], drawn, noise=chance.uniform(0.3, 2), seed=seed)).photos
     assert len(found) == count
     for photo, truth in zip(found, (entry.photo for entry in drawn), strict=True):
