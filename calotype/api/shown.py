@@ -48,9 +48,10 @@ def job_view(job: Job) -> JobView:
 
 def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return worded(facts, PAGE)
+        shown = worded(facts, PAGE)
     except (KeyError, TypeError, ValueError):  # of another version
-        return dict(facts)
+        return {name: value for name, value in facts.items() if name != "notes"}
+    return shown | {"notes": [without_paths(note) for note in shown["notes"]]} if "notes" in shown else shown
 
 
 def learning_view(store: JobStore, job: Job, after: int = 0) -> LearningView:

@@ -21,7 +21,7 @@ from calotype.runner import Request, run
 from calotype.suffixes import MEDIA_TYPES, SUFFIXES
 from calotype.tasks import TASKS, is_training, read_task
 from calotype.tasks.captions import INSTALLED
-from calotype.tasks.events import Event, Failed, ItemStarted, Note, Saved, Skipped, as_data
+from calotype.tasks.events import Event, Failed, Note, Saved, Skipped, as_data
 from calotype.tasks.limits import Limits
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, Album, DrawingOutput
 from calotype.worker.worker_options import WorkerOptions
@@ -49,7 +49,7 @@ class Attempt:
         self.is_training = is_training(job.kind)
         self.results: list[NewResult] = []
         self.failures: list[Failed] = []
-        self._notes: list[Message] = []  # about the picture at work
+        self._notes: dict[str, list[Message]] = {}  # about each source that has no result yet
 
     def events(self) -> Iterator[Event]:
         """Runs the job. Closing the generator stops it within one step; a training run then saves its state.
@@ -64,12 +64,11 @@ class Attempt:
             run(request, self.engine, output, preview_every=self._options.preview_every or None)
         ) as events:
             for event in events:
-                if isinstance(event, ItemStarted):
-                    self._notes = []
-                elif isinstance(event, Note) and not event.topic and event.message not in self._notes:
-                    self._notes.append(event.message)  # those with a topic are about the run
+                if isinstance(event, Note) and event.source and not event.topic:  # others are about the run
+                    self._notes.setdefault(event.source, []).append(event.message)
                 elif isinstance(event, Saved | Skipped):
-                    self._add_result(Path(event.target), getattr(event, "facts", {}))
+                    notes = self._notes.pop(event.source, [])
+                    self._add_result(Path(event.target), getattr(event, "facts", {}), notes)
                 elif isinstance(event, Failed):
                     self.failures.append(event)
                 yield event
@@ -125,14 +124,14 @@ class Attempt:
             _link(self._files.upload(upload), folder / name)
         return folder / name if isinstance(refs, str) else folder
 
-    def _add_result(self, target: Path, facts: Any) -> None:
+    def _add_result(self, target: Path, facts: Any, notes: Sequence[Message]) -> None:
         if target.is_dir():
             target = _zipped(target)
         if target.is_file():
             own = {name: value for name, value in facts.items() if name not in BESIDE}
-            own |= {"notes": [note.as_data() for note in self._notes]} if self._notes and not self.is_training else {}
-            own = self._without_paths(own)
-            self.results.append(NewResult(target, target.name, media_type(target), own))
+            if notes:
+                own["notes"] = [note.as_data() for note in notes]
+            self.results.append(NewResult(target, target.name, media_type(target), self._without_paths(own)))
         for name in BESIDE:
             for path in map(Path, _texts(facts.get(name))):
                 if path.is_file():

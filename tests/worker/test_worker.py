@@ -25,7 +25,7 @@ from calotype.jobs.jobs import LeaseLost
 from calotype.ops.colorize import grey_values
 from calotype.ops.scan import ScannedPhoto
 from calotype.tasks import Upscale
-from calotype.tasks.events import Failed, Finished, Preview, Progress, Saved, Started
+from calotype.tasks.events import Failed, Finished, Note, Preview, Progress, Saved, Started
 from calotype.tasks.output import Album
 from calotype.worker.attempt import safe_name
 from calotype.worker.upkeep import Schedule
@@ -122,6 +122,23 @@ def test_what_a_job_says_of_a_picture_is_among_the_facts_of_its_result(store, wo
     [result] = job_view(store.get(job.id)).results
     said = [event_data(event.data)["text"] for event in store.events(job.id) if event.data["event"] == "said"]
     assert result.facts["notes"] == said and any(note.startswith("black ") for note in said)
+
+
+def test_what_is_said_is_told_of_the_first_result_of_its_picture_alone_and_without_paths(store, worker, runs):
+    def album(request, output):
+        a, b = (str(Path(output.out) / name) for name in ("a.png", "b.png"))
+        yield Note(Message("2 photos were found by {path}", path="/srv/models/x.safetensors"), a)
+        yield Note(Message("about b"), b)  # the next picture is read while this one is written
+        yield Note(Message("a traceback"))
+        yield Note(Message("how long it takes"), a, topic="time")
+        for name in ("a.png", "a.png", "b.png"):
+            yield from written(output, name)
+
+    runs(album)
+    job = submit(store)
+    assert worker.run_next()
+    notes = [result.facts.get("notes") for result in job_view(store.get(job.id)).results]
+    assert notes == [["2 photos were found by x.safetensors"], None, ["about b"]]
 
 
 def test_the_mask_of_what_a_job_repairs_is_a_picture_beside_its_result(store, worker):
