@@ -37,9 +37,9 @@ export async function openDamage(photo, take, result = null) {
   const painter = bitmap && new Painter(bitmap, { label: _("Photo; paint over what is damaged"), opacity: 0.5, tint: VEIL, size: BRUSH, changed: painted });
   const show = async (file) => {
     painter?.clear();
+    given = file; // at once: the button may be pressed before it is painted
     const mask = await bitmapOf(file);
     if (mask && mask.width === bitmap?.width && mask.height === bitmap?.height) painter.take(opaque(mask));
-    given = file;
     say();
   };
   const input = el("input", { type: "file", accept: PICTURES, hidden: true, onchange: () => input.files[0] && guarded(() => show(input.files[0])) });
