@@ -1,4 +1,4 @@
-"""A network as it was built from the weights of a file."""
+"""A network as it was built from the weights of a file, and the range of values that most face networks take."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

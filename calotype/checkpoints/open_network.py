@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -99,13 +100,13 @@ def _interpolated(checkpoint: Checkpoint, sha256: str, denoise: float) -> tuple[
 def _build(state: dict[str, Tensor], path: Path) -> Built:
     """Detects and builds the network of these weights; every key must match."""
     state = _without_prefix(state)
-    try:
-        for detects, build in ARCHITECTURES:
-            if detects(state):
-                return build(state)
+    build = next((build for detects, build in ARCHITECTURES if detects(state)), None)
+    if build is None:
         from calotype.checkpoints.of_spandrel import build_known  # takes a second, which our own networks do without
 
-        if built := build_known(state, path):
+        build = partial(build_known, path=path)
+    try:
+        if built := build(state):
             return built
     except BUILD_ERRORS as fault:
         reason = " ".join(str(fault).split())[:200]
