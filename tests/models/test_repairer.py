@@ -78,7 +78,7 @@ def test_what_it_finds_is_the_mean_for_a_picture_and_its_mirror_image(tmp_path):
     with torch.inference_mode():
         both = (network(x).sigmoid() + network(x.flip(3)).sigmoid().flip(3)) / 2
     found = Network(loaded, torch.device("cpu"), torch.bfloat16)(x)
-    assert found.dtype == torch.float32 and (found - both).abs().max() < 0.01
+    assert found.dtype == torch.float32 and (found - both).abs().max() < 0.001  # 0.002 of a picture in bfloat16
 
 
 @pytest.mark.parametrize("is_deep", [True, False])

@@ -122,6 +122,7 @@ def test_what_was_done_to_a_photo_is_said_on_its_card_and_in_the_gallery(tmp_pat
     studio.store.close()
 
 
+@pytest.mark.slow
 def test_a_page_that_was_open_goes_on_after_a_restart_of_the_service(tmp_path, photo, visit):
     studio = StudioService(tmp_path)
     with serving(studio.app) as address:
