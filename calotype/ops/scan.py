@@ -120,7 +120,8 @@ def find_photos(pixels: np.ndarray) -> Scan:
         pixels: (H, W, C) of 8 or 16 bits.
     """
     small = _reduced(pixels)
-    layouts = [layout for colour in _lid_colours(small) if (layout := _layout(small, colour))]
+    is_flat = _is_flat(small)
+    layouts = [layout for colour in _lid_colours(small, is_flat) if (layout := _layout(small, is_flat, colour))]
     if not layouts:
         return Scan()
     best = max(layouts, key=lambda layout: layout.explained)
@@ -247,22 +248,21 @@ def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
 
 
-def _flat(small: np.ndarray) -> np.ndarray:
+def _is_flat(small: np.ndarray) -> np.ndarray:
     """(h, w) bool: pixels whose neighbours are of the same colour."""
     kernel = np.ones((3, 3), np.uint8)
     span = cv2.dilate(small, kernel) - cv2.erode(small, kernel)
     return channels.largest(span.reshape(small.shape)) < FLAT
 
 
-def _lid_colours(small: np.ndarray) -> list[np.ndarray]:
+def _lid_colours(small: np.ndarray, is_flat: np.ndarray) -> list[np.ndarray]:
     """Colours of flat areas: the most frequent ones at the edges of the scan, then of all of it."""
-    flat = _flat(small)
-    rim = np.zeros_like(flat)
-    width = max(2, round(0.02 * max(flat.shape)))
+    rim = np.zeros_like(is_flat)
+    width = max(2, round(0.02 * max(is_flat.shape)))
     rim[:width] = rim[-width:] = True
     rim[:, :width] = rim[:, -width:] = True
     colours: list[np.ndarray] = []
-    for area, count in ((flat & rim, 3), (flat, 3)):
+    for area, count in ((is_flat & rim, 3), (is_flat, 3)):
         for colour in _modes(small[area], count):
             if all(np.abs(colour - known).max() > LID_TOLERANCE / 2 for known in colours):
                 colours.append(colour)
@@ -352,18 +352,18 @@ class _ScanLayout:
         return not self.photos
 
 
-def _layout(small: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
+def _layout(small: np.ndarray, is_flat: np.ndarray, colour: np.ndarray) -> _ScanLayout | None:
     """What lies on a lid of this colour; None where nothing does that could be a photo, and it is not blank either.
 
     A sky or a coat of nearly the lid's colour bends the surface that is fitted to all of the scan. So it is fitted once
     more, outside of the parts that differ from the first one.
     """
-    members = _flat(small) & (channels.largest(np.abs(small - colour)) < LID_TOLERANCE)
+    members = is_flat & (channels.largest(np.abs(small - colour)) < LID_TOLERANCE)
     lid, mask = _fit_lid(small, colour, members)
-    parts = [part.photo for part in _parts(mask) if part.area >= SMALLEST * mask.size]
-    outside = members & (_filled(parts, mask.shape) == 0)
-    if outside.mean() > PLANE:
-        lid, mask = _fit_lid(small, colour, outside)
+    rectangles = [part.photo for part in _parts(mask) if part.area >= SMALLEST * mask.size]
+    members &= _filled(rectangles, mask.shape) == 0
+    if members.mean() > PLANE:
+        lid, mask = _fit_lid(small, colour, members)
     lid_area = 1 - float(mask.mean())
     if lid_area >= BLANK:
         return _ScanLayout(lid, (), lid_area)
