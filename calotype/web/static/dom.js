@@ -28,6 +28,9 @@ export function appeared(selector) {
   });
 }
 
+/** A list of sentences. */
+export const listed = (sentences, more = "") => el("ul", { class: `ct-notes ${more}`.trim() }, sentences.map((sentence) => el("li", {}, sentence)));
+
 /** Writes a text into a field of Gradio, as if it were typed. */
 export function write(field, text) {
   field.value = text;

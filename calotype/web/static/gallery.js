@@ -3,7 +3,7 @@
 import { call, get, post, submit } from "./api.js";
 import { openDialog, openInvented } from "./compare.js";
 import { deleteWithUndo, isDeleted, picturesOf, watchDeletions } from "./deletion.js";
-import { el, guarded, keepFocus, toast } from "./dom.js";
+import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import { hand } from "./hand.js";
 import { asMany, inventedOf, isExplaining, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
 import { watch } from "./live.js";
@@ -41,7 +41,7 @@ function recordOf(job, result, options) {
     faces !== undefined && [_("Faces found"), String(faces)],
     ...Object.entries(task).map(([name, value]) => [options[name]?.title ?? name.replaceAll("_", " "), written(value)]),
     seconds && [_("Took"), duration(seconds)],
-    notes && [_("Notes"), el("ul", { class: "ct-notes" }, notes.map((sentence) => el("li", {}, sentence)))],
+    notes && [_("Notes"), listed(notes)],
     [_("File"), `${result.name} · ${sizeOf(result.size)}`],
   ].filter(Boolean);
 }

@@ -114,14 +114,16 @@ export const previewOf = (job) => `${job.preview}?${job.progress?.done ?? 0}`;
 /** Whether a result only explains another: the picture of what was invented in it, or of the damage found. */
 export const isExplaining = (result) => ["uncertainty", "mask"].includes(result.facts.beside);
 
+const explained = (job, by) => job?.results.find((result) => result.facts.beside === by) ?? null;
+
 /** Whether a result is a picture of its own. */
 export const isPicture = (result) => result.media_type.startsWith("image/") && !isExplaining(result);
 
 /** The picture of what was invented in the result of a job, if it was asked for. */
-export const inventedOf = (job) => job?.results.find((result) => result.facts.beside === "uncertainty") ?? null;
+export const inventedOf = (job) => explained(job, "uncertainty");
 
 /** The mask of the damage that a job found and repaired, if it was asked for. */
-export const foundOf = (job) => job?.results.find((result) => result.facts.beside === "mask") ?? null;
+export const foundOf = (job) => explained(job, "mask");
 
 function tabTitle(name) {
   const titles = { restore: _("Restore"), split: _("Scans"), colour: _("Colour"), imagine: _("Imagine"), train: _("Train"), queue: _("Queue"), gallery: _("Gallery"), models: _("Models"), settings: _("Settings") };

@@ -4,7 +4,7 @@
 import { call, eachPage, get, gone, post, submit, untilAnswered } from "./api.js";
 import { openDialog, openInvented } from "./compare.js";
 import { openDamage } from "./damage.js";
-import { el, guarded, keepFocus, toast } from "./dom.js";
+import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import { dropZone, takeFiles } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
 import { downloadAll } from "./archive.js";
@@ -424,9 +424,9 @@ customElements.define(
         {},
         el("p", { class: "ct-name" }, photo.name),
         el("p", { class: "ct-soft" }, this.summary(photo)),
-        photo.plan.length > 0 && (!photo.result || photo.planned) && el("ul", { class: "ct-notes ct-soft" }, photo.plan.map((sentence) => el("li", {}, sentence))),
+        photo.plan.length > 0 && (!photo.result || photo.planned) && listed(photo.plan, "ct-soft"),
         (!photo.result || photo.planned) && this.measures(photo),
-        said.length > 0 && el("ul", { class: "ct-notes ct-soft" }, said.map((sentence) => el("li", {}, sentence))),
+        said.length > 0 && listed(said, "ct-soft"),
         el("div", { class: "ct-faces" }, faces),
         photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] })} ×`),
         el("div", { class: "ct-status", "aria-live": "polite" }),

@@ -3,7 +3,7 @@
 
 import { eachPage, get, gone, submit, untilAnswered } from "./api.js";
 import { downloadAll } from "./archive.js";
-import { el, guarded, keepFocus, toast } from "./dom.js";
+import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import { dropZone, takeFiles } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
 import { FINISHED, isPicture, progressOf, smallOf, stateText, uploadOf } from "./jobs.js";
@@ -270,7 +270,7 @@ customElements.define(
         {},
         el("p", { class: "ct-name" }, scan.name),
         found && el("p", { class: "ct-soft" }, found),
-        places.length > 0 && el("details", { class: "ct-measures ct-soft" }, el("summary", {}, _("Where they lie")), el("ul", { class: "ct-notes" }, places.map((text) => el("li", {}, text)))),
+        places.length > 0 && el("details", { class: "ct-measures ct-soft" }, el("summary", {}, _("Where they lie")), listed(places)),
         el("div", { class: "ct-status", "aria-live": "polite" }, this.status(scan)),
         el("div", { class: "ct-bar" }, buttons),
       );

@@ -1,7 +1,7 @@
 // <ct-train>: training runs with their plan, loss and samples as they go.
 
 import { call, Fault, get, post, submit } from "./api.js";
-import { el, guarded, keepFocus, toast } from "./dom.js";
+import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import "./film.js";
 import { hand } from "./hand.js";
 import { ALL_TRAININGS, FINISHED, isPicture, kindTitle, mayCancel, renew, statusOf, TRAININGS } from "./jobs.js";
@@ -170,11 +170,10 @@ customElements.define(
 
     showRun(card) {
       const { data } = card;
-      const list = (texts) => el("ul", { class: "ct-notes" }, texts.map((text) => el("li", {}, text)));
       const group = (key, title, texts, isOpen) => {
         const open = card.opened[key] ?? isOpen;
         const summary = el("summary", { "data-key": `${key}-title`, onclick: () => (card.opened[key] = !summary.parentElement.open) }, title);
-        return texts.length ? [el("details", { open }, summary, list(texts))] : [];
+        return texts.length ? [el("details", { open }, summary, listed(texts))] : [];
       };
       const losses = [...data.losses].sort(([a], [b]) => a - b);
       const plan = data.texts(true);
