@@ -22,8 +22,8 @@ class NetworkCheckpoint:
 
     `call(module, x, fidelity)` takes (N, 3, h, w) in [0, 1] RGB with sides that are multiples of `multiple` (or exactly
     `side` for faces) and returns (N, 3, h*scale, w*scale), nominally in [0, 1], not clamped; it converts to and
-    from the network's own range. One for repair returns (N, 1, h, w) logits of damage; one for inpainting takes
-    (N, 4, h, w), the mask last.
+    from the network's own range. One for repair returns (N, 1, h, w), the probability of damage; one for inpainting
+    takes (N, 4, h, w), the mask last.
     """
 
     name: str
