@@ -1,5 +1,6 @@
 """Pairs for a network that finds marks on prints: a worn print, and where its marks are."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -17,6 +18,7 @@ from calotype.ops.degrade.marks import damaged
 from calotype.ops.degrade.noise import grey
 
 REDUCED = (1.0, 1.5, 2.0, 3.0)  # a crop is downscaled by one of them: then it is sharp even if the photo is not
+TILTED, TONED = 0.5, 0.5  # probability of a crop at any angle, and of one in other light
 UNMARKED = 0.25  # probability of a patch without marks
 DETAILED = 0.3  # and of one with drawn details that have to stay
 VISIBLE, OF_NOISE = 9 / 255, 1.2  # change from which a pixel is marked: of white, and of the noise around it
@@ -57,7 +59,7 @@ def _pair(photo: np.ndarray, side: int, rng: random.Random) -> tuple[Tensor, Ten
     """A marked patch, (3, side, side), and its marks, (1, side, side): 2 visible, 1 faint, 0 none."""
     unit = rng.uniform(*UNIT)
     generator = torch.Generator().manual_seed(rng.getrandbits(40))
-    pixels = _patch(photo, side, rng)
+    pixels = random_patch(photo, side, rng)
     if rng.random() < DETAILED:
         pixels = with_details(pixels, rng, unit)
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
@@ -78,16 +80,36 @@ def _pair(photo: np.ndarray, side: int, rng: random.Random) -> tuple[Tensor, Ten
     return (y[0].clamp(0, 1) * 255).round() / 255, marks[0]
 
 
-def _patch(photo: np.ndarray, side: int, rng: random.Random) -> np.ndarray:
-    """(side, side, 3) float32 in [0, 1]: a random crop, reduced, flipped and turned."""
+def random_patch(photo: np.ndarray, side: int, rng: random.Random) -> np.ndarray:
+    """(side, side, 3) float32 in [0, 1]: a random square, half of them tilted, reduced, flipped, turned and toned."""
     height, width = photo.shape[:2]
-    whole = min(round(side * rng.choice(REDUCED)), height, width)
-    top, left = rng.randint(0, height - whole), rng.randint(0, width - whole)
-    crop = photo[top : top + whole, left : left + whole]
+    tilt = rng.uniform(-math.pi / 4, math.pi / 4) if rng.random() < TILTED else 0.0
+    cos, sin = math.cos(tilt), math.sin(tilt)
+    spread = abs(cos) + abs(sin)  # width and height of the square's frame, over its side
+    whole = min(round(side * rng.choice(REDUCED)), int(min(height, width) / spread))
+    reach = whole * spread / 2
+    middle_y, middle_x = (rng.uniform(reach, size - reach) for size in (height, width))
+    if tilt:
+        half = (whole - 1) / 2
+        x, y = middle_x - 0.5 - half * (cos - sin), middle_y - 0.5 - half * (cos + sin)
+        affine, flags = np.array([[cos, -sin, x], [sin, cos, y]]), cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        crop = cv2.warpAffine(photo, affine, (whole, whole), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    else:
+        top, left = round(middle_y - reach), round(middle_x - reach)
+        crop = photo[top : top + whole, left : left + whole]
     how = cv2.INTER_AREA if whole >= side else cv2.INTER_CUBIC
     crop = cv2.resize(crop, (side, side), interpolation=how).astype(np.float32) / 255
     crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-    return np.ascontiguousarray(np.rot90(crop, rng.randrange(4)))
+    crop = np.ascontiguousarray(np.rot90(crop, rng.randrange(4)))
+    return _toned(crop, rng) if rng.random() < TONED else crop
+
+
+def _toned(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
+    """With other light: each channel to a power, and a narrower range. (H, W, 3) in [0, 1]."""
+    exponent = rng.gauss(0, 0.35)
+    powers = np.array([math.exp(exponent + rng.gauss(0, 0.08)) for _ in range(3)], np.float32)
+    contrast = rng.uniform(0.6, 1)
+    return rng.uniform(0, 1 - contrast) + contrast * pixels.clip(0, 1) ** powers
 
 
 def printed(x: Tensor, rng: random.Random, generator: torch.Generator, unit: float) -> Tensor:
