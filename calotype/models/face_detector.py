@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -36,6 +37,10 @@ class DetectedFace:
     confidence: float  # 0 to 1
 
 
+# A face in several crops: its landmarks in pixels of the picture, its box in pixels of the crop.
+_Matches = list[DetectedFace | None]
+
+
 class Detector:
     """`find` may be called from several threads."""
 
@@ -63,9 +68,10 @@ class Detector:
             pixels: (H, W, 3) uint8, RGB.
         """
         picture = np.ascontiguousarray(pixels[..., ::-1])  # YuNet was trained on BGR
-        turns, faces = self._find_upright(picture)
+        turns, faces, known = self._find_upright(picture)
         turned = np.ascontiguousarray(np.rot90(picture, turns))
-        fine = (self._refine(turned, face) for face in faces)
+        matches = chain(known, (self._matches(turned, face) for face in faces[len(known) :]))
+        fine = map(_refined, faces, matches)
         return [_turned_back(face, turns, picture.shape[:2]) for face in fine]
 
     def upright_turns(self, pixels: np.ndarray) -> int:
@@ -76,29 +82,24 @@ class Detector:
         """
         return self._find_upright(np.ascontiguousarray(pixels[..., ::-1]))[0]
 
-    def _find_upright(self, picture: np.ndarray) -> tuple[int, list[DetectedFace]]:
-        """Counterclockwise quarter turns that make the picture's faces upright, and the faces after them."""
+    def _find_upright(self, picture: np.ndarray) -> tuple[int, list[DetectedFace], list[_Matches]]:
+        """Counterclockwise quarter turns that make the picture's faces upright, and the faces after them.
+
+        Last, what is known already of where the first ones of them are in crops.
+        """
         found, views = [], []
         for turns in range(4):
             turned = np.ascontiguousarray(np.rot90(picture, turns))
             faces = self._detect_at_sizes(turned)
             if not turns and faces and faces[0].confidence >= UPRIGHT_CONFIDENCE:
-                return 0, faces
-            found.append(faces)
-            for face in faces[:VOTERS]:
-                box = _turned_back(face, turns, picture.shape[:2]).box
-                views.append(_View(turns, box, self._sureness(turned, face)))
+                return 0, faces, []
+            matches = [self._matches(turned, face) for face in faces[:VOTERS]]
+            found.append((faces, matches))
+            for face, own in zip(faces, matches, strict=False):
+                views.append(_View(turns, _turned_back(face, turns, picture.shape[:2]).box, _sureness(own)))
         votes = _votes(views)
         turns = votes.index(max(votes)) if votes.count(max(votes)) == 1 else 0
-        return turns, found[turns]
-
-    def _sureness(self, picture: np.ndarray, face: DetectedFace) -> float:
-        """Mean confidence over crops at several scales and their mirror images, 0 where the face isn't found in one.
-
-        What only looks like a face, or lies turned, is found in some of them; an upright face is found in all.
-        """
-        matches = self._find_in_crops(*_crop_around(picture, face), face)
-        return float(np.mean([0.0 if match is None else match.confidence for match in matches]))
+        return turns, *found[turns]
 
     def _detect_at_sizes(self, picture: np.ndarray) -> list[DetectedFace]:
         long = max(picture.shape[:2])
@@ -120,19 +121,31 @@ class Detector:
         ratio = np.array([picture.shape[1] / width, picture.shape[0] / height])
         return [_parse_row(row, ratio) for row in ([] if rows is None else rows.astype(np.float64))]
 
-    def _refine(self, picture: np.ndarray, face: DetectedFace) -> DetectedFace:
-        """The face with landmarks averaged over crops at several scales and their mirror images."""
+    def _matches(self, picture: np.ndarray, face: DetectedFace) -> _Matches:
+        """The face in a crop at each of `LANDMARK_WIDTHS`, also mirrored; None where it is not found."""
         crop, corner = _crop_around(picture, face)
-        landmarks = [match.landmarks for match in self._find_in_crops(crop, corner, face) if match is not None]
-        return replace(face, landmarks=np.mean(landmarks, 0) + corner) if landmarks else face
-
-    def _find_in_crops(self, crop: np.ndarray, corner: np.ndarray, face: DetectedFace) -> Iterator[DetectedFace | None]:
-        """The face at each of `LANDMARK_WIDTHS`, also mirrored, in pixels of its crop; None where it is not found."""
         box = (face.box[0] - corner[0], face.box[1] - corner[1], *face.box[2:])
+        matches = []
         for width in LANDMARK_WIDTHS:
             scale = width / face.box[2]
-            yield _nearest(self._detect(crop, scale), box)
-            yield _nearest([_mirrored(f, crop.shape[1]) for f in self._detect(crop[:, ::-1].copy(), scale)], box)
+            matches.append(_nearest(self._detect(crop, scale), box))
+            mirrored = self._detect(crop[:, ::-1].copy(), scale)
+            matches.append(_nearest([_mirrored(found, crop.shape[1]) for found in mirrored], box))
+        return [match and replace(match, landmarks=match.landmarks + corner) for match in matches]
+
+
+def _sureness(matches: _Matches) -> float:
+    """Mean confidence over the crops, 0 where the face isn't found in one.
+
+    What only looks like a face, or lies turned, is found in some of them; an upright face is found in all.
+    """
+    return float(np.mean([match.confidence if match else 0.0 for match in matches]))
+
+
+def _refined(face: DetectedFace, matches: _Matches) -> DetectedFace:
+    """The face with the mean of the landmarks that it has in the crops."""
+    landmarks = [match.landmarks for match in matches if match]
+    return replace(face, landmarks=np.mean(landmarks, 0)) if landmarks else face
 
 
 @dataclass(frozen=True)
