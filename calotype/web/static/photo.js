@@ -22,7 +22,7 @@ export class Photo {
     this.choices = new Map(); // number of a face: {isOn, strength}; strength: null until it is chosen
     this.planned = null; // sentences, of the options that were last asked about
     this.remeasured = null; // and the measures
-    this.mask = null; // of the damage, marked by hand: an upload, as a file of an order
+    this.marked = null; // a mask that is not sent yet, "" for none any more; null: as in the latest job
     this.showsResult = true;
   }
 
@@ -42,17 +42,22 @@ export class Photo {
     return { source: this.source, ...(this.mask ? { mask: this.mask } : {}) };
   }
 
+  /** The mask of the damage, marked by hand: an upload, as a file of an order. */
+  get mask() {
+    return (this.marked ?? this.result?.files.mask) || null;
+  }
+
   /** Takes a mask of the damage, or none, and keeps it for this browser until it is sent. */
   mark(mask) {
-    this.mask = mask;
+    this.marked = mask ?? "";
     this.showsResult = false;
-    keepDraft(MASK + this.job.id, mask);
+    keepDraft(MASK + this.job.id, this.marked);
   }
 
   take(job) {
     this.job = job;
     this.upload = uploadOf(job).id;
-    this.mask ??= readDraft(MASK + job.id);
+    this.marked ??= readDraft(MASK + job.id);
     const kept = this.choices.size ? {} : (readDraft(CHOICES + job.id) ?? {});
     for (const face of this.faces) {
       if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: !face.why, strength: null, ...kept[face.number] });
@@ -67,8 +72,15 @@ export class Photo {
     keepDraft(CHOICES + this.job.id, Object.fromEntries(this.choices));
   }
 
+  /** What was chosen is sent, or not wanted any more. */
   forgetChoices() {
-    for (const kind of this.job ? [CHOICES, MASK] : []) keepDraft(kind + this.job.id, null);
+    this.forgetMask();
+    if (this.job) keepDraft(CHOICES + this.job.id, null);
+  }
+
+  forgetMask() {
+    this.marked = null;
+    if (this.job) keepDraft(MASK + this.job.id, null);
   }
 
   get facts() {

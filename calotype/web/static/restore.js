@@ -3,7 +3,7 @@
 
 import { call, eachPage, get, gone, post, submit, untilAnswered } from "./api.js";
 import { openDialog, openInvented } from "./compare.js";
-import { openDamage } from "./damage.js";
+import { correctDamage, markDamage } from "./damage.js";
 import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import { dropZone, takeFiles } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
@@ -207,13 +207,18 @@ customElements.define(
           return showFault("restore", fault);
         }
         photo.forgetChoices();
-        photo.planned = photo.remeasured = null;
-        photo.showsResult = true;
-        this.show(photo);
+        this.sent(photo);
       }
       clearFaults("restore");
       this.showBar();
       toast(chosen.length === 1 ? _("1 photo is in the queue") : _("{count} photos are in the queue", { count: chosen.length }));
+    }
+
+    /** Shows a photo that a new job restores. */
+    sent(photo) {
+      photo.planned = photo.remeasured = null;
+      photo.showsResult = true;
+      this.show(photo);
     }
 
     /** Asks what restoring the photos with these options would do: a search for faces tells it. */
@@ -411,7 +416,7 @@ customElements.define(
         picture && el("button", { type: "button", onclick: () => guarded(() => this.openFull(photo, picture)) }, _("Before and after")),
         picture && el("a", { class: "ct-button", href: picture.url, download: picture.name }, _("Download")),
         invented && el("button", { type: "button", class: "ct-plain", onclick: () => openInvented(photo.name, invented) }, _("What was invented")),
-        found && !photo.isBusy && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.correctDamage(photo, found)) }, _("Correct the damage found")),
+        found && !photo.isBusy && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.correctDamage(photo)) }, _("Correct the damage found")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => openTrials(photo, (extra) => this.setExtra(extra)) }, _("Try strengths")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.markDamage(photo)) }, _("Mark damage")),
         isScan && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "split") }, _("Cut out its photos")),
@@ -428,7 +433,7 @@ customElements.define(
         (!photo.result || photo.planned) && this.measures(photo),
         said.length > 0 && listed(said, "ct-soft"),
         el("div", { class: "ct-faces" }, faces),
-        photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] })} ×`),
+        photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] ?? "" })} ×`),
         el("div", { class: "ct-status", "aria-live": "polite" }),
         el("div", { class: "ct-bar" }, buttons),
       );
@@ -475,17 +480,18 @@ customElements.define(
       return [];
     }
 
-    markDamage(photo) {
-      return openDamage(photo, (mask) => this.mark(photo, mask));
+    async markDamage(photo) {
+      await markDamage(photo, (mask) => this.mark(photo, mask));
     }
 
-    /** Restores the photo by the mask of what was found, once it is corrected. */
-    async correctDamage(photo, found) {
-      const restore = (mask) => {
-        this.mark(photo, mask);
-        this.restoreOne(photo);
-      };
-      await openDamage(photo, restore, found);
+    /** Corrects the damage found in the restored photo. */
+    async correctDamage(photo) {
+      await correctDamage(photo.restored, (job) => {
+        this.place(job);
+        photo.forgetMask();
+        this.sent(photo);
+        this.showBar();
+      });
     }
 
     mark(photo, mask) {
