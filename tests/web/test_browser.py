@@ -359,18 +359,28 @@ def test_a_lost_answer_makes_no_second_job(tmp_path, photo, visit):
     studio.store.close()
 
 
-def test_a_photo_dropped_while_the_service_is_gone_is_sent_when_it_is_back(tmp_path, photo, visit):
+@pytest.mark.parametrize(
+    ("tab", "place", "kind", "looks"),
+    [
+        ("Restore", "ct-restore", "find_faces", "Looking for faces"),
+        ("Scans", "ct-scans", "split", "Looking for photos"),
+    ],
+)
+def test_a_file_dropped_while_the_service_is_gone_is_sent_when_it_is_back(
+    tmp_path, photo, visit, tab, place, kind, looks
+):
     studio = StudioService(tmp_path)
     with serving(studio.app) as address:
         page = visit(address)
-        page.wait_for_selector("ct-restore .ct-drop")
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_selector(f"{place} .ct-drop")
     studio.store.close()
-    page.set_input_files("ct-restore input[type=file] >> nth=0", photo)
-    page.locator("ct-restore .ct-card .ct-fault").get_by_text("goes on by itself").wait_for()
+    page.set_input_files(f"{place} input[type=file] >> nth=0", photo)
+    page.locator(f"{place} .ct-card .ct-fault").get_by_text("goes on by itself").wait_for()
     again = StudioService(tmp_path)
     with serving(again.app, int(address.rpartition(":")[2])):
-        page.get_by_text("Looking for faces").wait_for()
-        assert len(again.store.find(kinds=("find_faces",))) == 1
+        page.get_by_text(looks).wait_for()
+        assert len(again.store.find(kinds=(kind,))) == 1
     again.store.close()
 
 

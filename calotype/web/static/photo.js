@@ -1,24 +1,18 @@
 // A photo of the tab Restore: the job that found its faces, the jobs that restore it, and what was chosen for it.
 
 import { keepDraft, readDraft } from "./drafts.js";
-import { FINISHED, isPicture, uploadOf } from "./jobs.js";
+import { uploadOf } from "./jobs.js";
+import { Source } from "./sources.js";
 
 const CHOICES = "choices-"; // with the id of the job: what is chosen and not yet sent
 const MASK = "mask-"; // the same
 export const SHOWN_BY_BROWSER = /\.(jpe?g|png|webp|gif|avif|bmp)$/i;
 
-export class Photo {
-  constructor(name) {
-    this.name = name;
+export class Photo extends Source {
+  constructor(name, file = null) {
+    super(name, file);
     this.key = crypto.getRandomValues(new Uint32Array(2)).join("-");
-    this.file = null; // until it is sent
-    this.job = null; // which finds the faces
-    this.upload = "";
-    this.share = 0; // of the file that is sent
-    this.fault = "";
-    this.isWaiting = false; // for a service that does not answer
-    this.url = ""; // of the file in this browser
-    this.results = new Map(); // jobs that restore it
+    this.url = file ? URL.createObjectURL(file) : "";
     this.choices = new Map(); // number of a face: {isOn, strength}; strength: null until it is chosen
     this.planned = null; // sentences, of the options that were last asked about
     this.remeasured = null; // and the measures
@@ -30,11 +24,6 @@ export class Photo {
     const photo = new Photo(uploadOf(job).name);
     photo.take(job);
     return photo;
-  }
-
-  /** As a file of an order. */
-  get source() {
-    return `${this.upload}/${this.name}`;
   }
 
   /** The files of an order. */
@@ -55,8 +44,7 @@ export class Photo {
   }
 
   take(job) {
-    this.job = job;
-    this.upload = uploadOf(job).id;
+    super.take(job);
     this.marked ??= readDraft(MASK + job.id);
     const kept = this.choices.size ? {} : (readDraft(CHOICES + job.id) ?? {});
     for (const face of this.faces) {
@@ -72,7 +60,6 @@ export class Photo {
     keepDraft(CHOICES + this.job.id, Object.fromEntries(this.choices));
   }
 
-  /** What was chosen is sent, or not wanted any more. */
   forgetChoices() {
     this.forgetMask();
     if (this.job) keepDraft(CHOICES + this.job.id, null);
@@ -109,26 +96,6 @@ export class Photo {
   /** The whole photo as the browser shows it. */
   get whole() {
     return SHOWN_BY_BROWSER.test(this.name) && this.url ? this.url : this.picture;
-  }
-
-  /** The latest job that restores it. */
-  get result() {
-    return [...this.results.values()].sort((a, b) => b.created - a.created)[0] ?? null;
-  }
-
-  /** The latest one that is done. */
-  get restored() {
-    const done = [...this.results.values()].filter((job) => job.state === "done" && job.results.some(isPicture));
-    return done.sort((a, b) => b.created - a.created)[0] ?? null;
-  }
-
-  /** Whether it waits to be restored, or is. */
-  get isBusy() {
-    return this.result !== null && !FINISHED.includes(this.result.state);
-  }
-
-  get isReady() {
-    return this.job !== null && !["failed", "cancelled"].includes(this.job.state);
   }
 
   /** The options of the task that stand for the choice of faces. */
