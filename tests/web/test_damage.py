@@ -184,19 +184,23 @@ def restored_with(studio, folder, task, found):
     return studio.store.get(job.id)
 
 
+BRUSH = "Paint over scratches, spots and tears. Just that is repaired, and nothing is searched."
+
+
 @pytest.mark.parametrize(
-    ("size", "sentence", "has_canvas"),
+    ("size", "repair", "sentence", "has_canvas"),
     [
-        ((480, 120), "No damage was found. Paint over scratches, spots and tears", True),
-        ((120, 480), "What was found cannot be marked here: the browser shows this photo in another size", False),
+        ((480, 120), {}, "No damage was found. Paint over scratches, spots and tears", True),
+        ((480, 120), {"repair": "none"}, BRUSH, True),
+        ((120, 480), {}, "What was found cannot be marked here: the browser shows this photo in another size", False),
     ],
-    ids=["black", "turned"],
+    ids=["black", "not searched", "turned"],
 )
-def test_it_is_said_where_nothing_is_marked_in_red(tmp_path, visit, size, sentence, has_canvas):
+def test_it_is_said_where_nothing_is_marked_in_red(tmp_path, visit, size, repair, sentence, has_canvas):
     mask = io.BytesIO()
     Image.new("L", size, 0 if has_canvas else 255).save(mask, "PNG")
     studio = StudioService(tmp_path)
-    first = restored_with(studio, tmp_path, {"has_mask": True, "repair": "none"}, mask.getvalue())
+    first = restored_with(studio, tmp_path, {"has_mask": True, **repair}, mask.getvalue())
     with serving(studio.app) as address:
         page = visit(address)
         page.get_by_role("tab", name="Gallery").click()
@@ -208,13 +212,11 @@ def test_it_is_said_where_nothing_is_marked_in_red(tmp_path, visit, size, senten
         expect(page.locator("dialog canvas")).to_have_count(1 if has_canvas else 0)
         if has_canvas:
             paint(page, 0.2, 0.4)
-            expect(note).to_have_text(
-                "Paint over scratches, spots and tears. Just that is repaired, and nothing is searched."
-            )
+            expect(note).to_have_text(BRUSH)
         page.get_by_role("button", name="Restore with it").click()
         page.get_by_text("1 photo is in the queue").wait_for()
         job, painted = mask_of(studio, states=("queued",))
-        assert job.task == {"has_mask": True, "repair": "scratches"}
+        assert job.task == {"has_mask": True} | ({"repair": "scratches"} if repair else {})
         if has_canvas:
             assert painted.shape == (120, 480) and painted[60, 100:190].all() and not painted[:, 250:].any()
         else:

@@ -29,14 +29,14 @@ export async function correctDamage(job, submitted = () => {}) {
     submitted(await submit({ kind: job.kind, task: maskedTask(job.task), files: { ...job.files, mask }, parent: await parentOf(job) }));
     toast(_("1 photo is in the queue"));
   };
-  return openDamage({ name, upload: id, found: foundOf(job) }, restore);
+  return openDamage({ name, upload: id, found: foundOf(job), isSearched: findsMarks(job.task) && !job.files.mask }, restore);
 }
+
+const findsMarks = ({ repair = "auto" }) => repair === "auto" || repair.split(",").some((name) => name.trim() === "scratches");
 
 /** The options of a job with the repair that takes a mask, also where it was to repair something else or nothing. */
 function maskedTask(task) {
-  const { repair = "auto" } = task;
-  const takesMask = repair === "auto" || repair.split(",").some((name) => name.trim() === "scratches");
-  return takesMask ? task : { ...task, repair: repair === "none" ? "scratches" : `${repair},scratches` };
+  return findsMarks(task) ? task : { ...task, repair: task.repair === "none" ? "scratches" : `${task.repair},scratches` };
 }
 
 /** The parent of a job, unless it was deleted. */
@@ -45,8 +45,11 @@ async function parentOf({ parent }) {
   return parent && (await get(`/jobs/${parent}`).then((job) => job.id, unlessGone));
 }
 
-/** Opens the dialog with what is known of the photo: `mask` is a file, `found` a result, `size` that of the photo. */
-async function openDamage({ name, upload: id, size = null, mask = null, found = null }, take) {
+/**
+ * Opens the dialog with what is known of the photo: `size`, `mask`, a file, or `found`, a result; `isSearched` tells whether
+ * that was searched for, rather than given.
+ */
+async function openDamage({ name, upload: id, size = null, mask = null, found = null, isSearched = false }, take) {
   const bitmap = SHOWN_BY_BROWSER.test(name) ? await bitmapOf(await contentOf(`/uploads/${id}`)) : null;
   const first = found ? await fileOf(found) : mask;
   const layer = first && (await layerOf(first, bitmap));
@@ -58,7 +61,7 @@ async function openDamage({ name, upload: id, size = null, mask = null, found = 
   const say = () => {
     const isShown = painter && (!given || (found && given === first));
     const file = given && _("Mask: {name}", { name: given.name });
-    note.textContent = isShown ? hint(found, layer, painter.isEmpty) : [file, reason].filter(Boolean).join(" · ");
+    note.textContent = isShown ? hint(found && layer, painter.isEmpty, isSearched) : [file, reason].filter(Boolean).join(" · ");
     fault.textContent = "";
   };
   const painted = () => {
@@ -103,13 +106,14 @@ function obstacle(bitmap, isOtherSize, found) {
   return _("The browser shows this photo in another size than it has; a mask can be given as a file.");
 }
 
-/** What can be done with the brush, after what was found, if it was searched. */
-function hint(found, layer, isEmpty) {
-  const paint = _("Paint over scratches, spots and tears. Just that is repaired, and nothing is searched.");
-  if (!found) return paint;
-  if (layer.isBlank) return isEmpty ? _("No damage was found. Paint over scratches, spots and tears: just that is repaired then, and nothing is searched.") : paint;
-  if (isEmpty) return _("Nothing is marked now, so no damage is repaired, and none is searched.");
-  return _("The damage that was found is marked in red. Erase what is no damage, and paint over what was missed. Just that is repaired then, and nothing is searched.");
+/** What can be done with the brush; `found` is the layer of what was repaired before. */
+function hint(found, isEmpty, isSearched) {
+  if (found && !found.isBlank) {
+    if (isEmpty) return _("Nothing is marked now, so no damage is repaired, and none is searched.");
+    return _("The damage that was found is marked in red. Erase what is no damage, and paint over what was missed. Just that is repaired then, and nothing is searched.");
+  }
+  if (isSearched && isEmpty) return _("No damage was found. Paint over scratches, spots and tears: just that is repaired then, and nothing is searched.");
+  return _("Paint over scratches, spots and tears. Just that is repaired, and nothing is searched.");
 }
 
 async function uploaded(ref) {
