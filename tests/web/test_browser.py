@@ -35,6 +35,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("browser")
 
 
+def measures_of(page, address, kind):
+    """Of the latest job of a kind, as the API tells them in Chinese."""
+    answer = page.request.get(f"{address}/jobs?kind={kind}", headers={"Accept-Language": "zh-CN"})
+    return answer.json()["jobs"][0]["results"][0]["facts"]["measures"]
+
+
 def serious_faults(page):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(page).response["violations"]
@@ -114,6 +120,14 @@ def test_what_was_done_to_a_photo_is_said_on_its_card_and_in_the_gallery(tmp_pat
         said = page.locator("ct-restore .ct-notes li")
         page.wait_for_selector("ct-restore ct-compare", timeout=60_000)
         assert said.filter(has_text="黑").count() == 2
+        measured = measures_of(page, address, "restore")
+        page.locator("ct-restore .ct-measures summary").click()
+        lines = page.locator("ct-restore .ct-figures li").all_inner_texts()
+        assert len(lines) == len(measured) >= 7
+        for measure in measured:
+            figures = f"{measure['title']}：{measure['value']:g}，阈值 {measure['threshold']:g}"
+            assert f"{figures}\n{measure['decision']}" in lines
+        assert measured != measures_of(page, address, "find_faces")  # which was to repair by itself
         page.get_by_role("button", name="显示照片", exact=True).click()
         assert said.count() == 0
         page.get_by_role("tab", name="图库").click()

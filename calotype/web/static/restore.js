@@ -358,8 +358,8 @@ customElements.define(
         el("p", { class: "ct-name" }, photo.name),
         el("p", { class: "ct-soft" }, this.summary(photo)),
         photo.plan.length > 0 && (!photo.result || photo.planned) && listed(photo.plan, "ct-soft"),
-        (!photo.result || photo.planned) && this.measures(photo),
         said.length > 0 && listed(said, "ct-soft"),
+        this.measures(photo, picture),
         el("div", { class: "ct-faces" }, faces),
         photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] ?? "" })} ×`),
         el("div", { class: "ct-status", "aria-live": "polite" }),
@@ -367,9 +367,10 @@ customElements.define(
       );
     }
 
-    /** What was found before restoring: figures, thresholds and decisions. */
-    measures(photo) {
-      const { measures } = photo;
+    /** What was found before restoring: figures, thresholds and decisions; those of the result where there is one. */
+    measures(photo, picture) {
+      const isDone = photo.result && !photo.planned;
+      const measures = isDone ? (picture?.facts.measures ?? []) : photo.measures;
       if (!measures.length) return null;
       const beyond = measures.filter((measure) => measure.is_beyond).length;
       const first = [...measures].sort((a, b) => b.is_beyond - a.is_beyond);
