@@ -102,7 +102,7 @@ async function openDamage({ name, upload: id, size = null, mask = null, found = 
 function obstacle(bitmap, isOtherSize, found) {
   if (!bitmap) return _("The browser cannot show this photo; a mask can be given as a file.");
   if (!isOtherSize) return "";
-  if (found) return _("What was found cannot be marked here: the browser shows this photo in another size than its mask has, or draws none as large. Download the mask, and give it back corrected as a file.");
+  if (found) return _("What was found cannot be marked here: the browser shows this photo in another size than its mask has, or the photo is too large for it. Download the mask, and give it back corrected as a file.");
   return _("The browser shows this photo in another size than it has; a mask can be given as a file.");
 }
 
