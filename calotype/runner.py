@@ -444,7 +444,9 @@ class _AlbumRun(_PictureRun):
         facts |= {"photo": task.photo} if isinstance(task, Split) else {}
         facts |= {} if result.uncertainty is None else {"uncertainty": str(uncertainty_of(item.target))}
         facts |= {} if result.mask is None else {"mask": str(mask_of(item.target))}
-        yield Saved(source, str(item.target), facts | {"faces": len(result.record.faces)})
+        measures = [measure.as_data() for measure in result.record.measures]
+        facts |= {"faces": len(result.record.faces), **({"measures": measures} if measures else {})}
+        yield Saved(source, str(item.target), facts)
 
 
 class _Examination(_PictureRun):

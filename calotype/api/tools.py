@@ -193,7 +193,7 @@ def _job_result(service: Service, job: Job) -> ToolResult:
 def _job_data(job: Job) -> dict[str, Any]:
     results = [
         {
-            **{name: result.facts[name] for name in ("seed", "width", "height") if name in result.facts},
+            **{name: result.facts[name] for name in ("seed", "width", "height", "beside") if name in result.facts},
             **{"id": result.id, "name": result.name, "media_type": result.media_type, "size": result.size},
         }
         for result in job.results

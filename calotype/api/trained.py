@@ -48,7 +48,7 @@ def owner_of(caller: Caller) -> str:
 def _save_preview(service: Service, job: Job, model: Path) -> None:
     """A small copy of the last samples of the training beside the model."""
     files = service.store.files
-    pictures = [files.result(result.id) for result in job.results if result.media_type.startswith("image/")]
+    pictures = [files.result(result.id) for result in job.results if result.is_picture]
     samples = pictures[-1] if pictures else files.preview(job.id)
     with contextlib.suppress(CalotypeError):  # there are none, or no picture: then the model has no preview
         write_atomic(model.with_name(model.stem + OURS), thumbnail(samples, PREVIEW_SIDE, service.settings.max_pixels))

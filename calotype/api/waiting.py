@@ -99,7 +99,8 @@ def check_success(job: Job, wording: Wording = WORDING) -> None:
 
 
 def picture_results(job: Job) -> list[StoredResult]:
-    return [result for result in job.results if result.media_type.startswith("image/")]
+    """The pictures of a job, without those that explain one of them."""
+    return [result for result in job.results if result.is_picture]
 
 
 def as_base64(service: Service, results: Sequence[StoredResult], limit: int = MAX_RESPONSE) -> list[str]:

@@ -402,7 +402,7 @@ def grid_of(job: Job) -> StoredResult | None:
 
 
 def _images(job: Job) -> list[StoredResult]:
-    return [result for result in job.results if result.media_type.startswith("image/")]
+    return [result for result in job.results if result.is_picture]
 
 
 def faces_of(job: Job) -> int:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, select
 
 from calotype.jobs.database import Database
+from calotype.jobs.jobs import EXPLAINING
 from calotype.jobs.rows import as_text
 from calotype.jobs.schema import JOBS, RESULTS, USAGE_DAYS
 from calotype.jobs.tables import CHAT_MEMBERS, USERS
 from calotype.jobs.usage import DAY
 
-SHEET = '%"sheet": true%'  # in the facts of a grid, which is no picture of its own
+# In the facts of a grid, or of a picture that explains another one: these are no pictures of their own.
+NO_PICTURE = ('%"sheet": true%', *(f'%"beside": "{name}"%' for name in EXPLAINING))
 
 
 @dataclass
@@ -73,10 +75,8 @@ def _uses(db: Connection, first: int, main: Mapping[str, str]) -> dict[str, Use]
     jobs = select(JOBS.c.owner, JOBS.c.kind, func.count()).where(ended).group_by(JOBS.c.owner, JOBS.c.kind)
     for owner, kind, count in db.execute(jobs):
         use(owner).jobs[kind] = use(owner).jobs.get(kind, 0) + count
-    is_picture = (
-        RESULTS.c.media_type.startswith("image/"),
-        ~as_text(RESULTS.c.facts).like(SHEET),
-    )
+    facts = as_text(RESULTS.c.facts)
+    is_picture = RESULTS.c.media_type.startswith("image/"), *(~facts.like(pattern) for pattern in NO_PICTURE)
     pictures = select(JOBS.c.owner, func.count()).join(RESULTS, RESULTS.c.job == JOBS.c.id).where(ended, *is_picture)
     for owner, count in db.execute(pictures.group_by(JOBS.c.owner)):
         use(owner).pictures += count

@@ -17,6 +17,7 @@ CRASHED = (
     "models of the job may crash it, or memory is short"
 )
 TEMPLATES = (BUG, CRASHED)  # errors of jobs that nobody is charged for
+EXPLAINING = ("uncertainty", "mask")  # `beside` in the facts of a picture that only explains another one of its job
 LEASE = 30.0  # seconds without a heartbeat after which a job is taken from its worker
 MAX_ATTEMPTS = 3  # at a job whose process ends
 
@@ -51,6 +52,11 @@ class StoredResult:
     size: int
     sha256: str
     facts: Mapping[str, Any] = field(default_factory=dict)  # of `events.Saved`: seed, width, height, ...
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether this is a picture of its own: no other kind of file, and none that explains another picture."""
+        return self.media_type.startswith("image/") and self.facts.get("beside") not in EXPLAINING
 
 
 @dataclass(frozen=True)

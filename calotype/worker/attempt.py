@@ -15,7 +15,7 @@ from calotype.engine import Engine
 from calotype.errors import CalotypeError, Message
 from calotype.files import make_folder
 from calotype.jobs.files import FileStore
-from calotype.jobs.jobs import Job, NewResult
+from calotype.jobs.jobs import EXPLAINING, Job, NewResult
 from calotype.options import read
 from calotype.runner import Request, run
 from calotype.suffixes import MEDIA_TYPES, SUFFIXES
@@ -26,7 +26,7 @@ from calotype.tasks.limits import Limits
 from calotype.tasks.output import JOB_OUTPUT_OPTIONS, Album, DrawingOutput
 from calotype.worker.worker_options import WorkerOptions
 
-BESIDE = ("film", "report", "uncertainty", "mask")  # facts of a result that name other files
+BESIDE = ("film", "report", *EXPLAINING)  # facts of a result that name other files
 LORA_NAME = "lora.safetensors"
 NAME_LENGTH = 100
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/]')

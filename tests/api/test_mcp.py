@@ -19,6 +19,7 @@ from calotype.api.mcp import mcp_server
 from calotype.api.service import Caller, Service
 from calotype.api.settings import ServiceSettings
 from calotype.jobs.account import LOCAL
+from calotype.jobs.jobs import NewResult
 from calotype.jobs.store import JobStore
 from tests.api.conftest import drawing, listening, png, work, working
 
@@ -111,6 +112,20 @@ def test_a_result_is_the_picture_of_the_next_call(service, store):
             assert job.files.keys() == {option} and more.items() <= job.task.items()
             assert job.files[option].endswith(f"/{option}")
             assert store.files.upload(job.files[option].partition("/")[0]).read_bytes().startswith(png())
+
+
+def test_a_picture_that_explains_another_is_told_and_not_shown(service, store, tmp_path):
+    """The mask of damage, and what was invented."""
+    job = store.submit(LOCAL, "restore", {"has_mask": True, "has_uncertainty": True}).id
+    facts, names = ({"width": 8}, {"beside": "mask"}, {"beside": "uncertainty"}), ("a.png", "b.png", "c.png")
+    results = [NewResult(tmp_path / name, name, "image/png", fact) for name, fact in zip(names, facts, strict=True)]
+    for result in results:
+        result.path.write_bytes(png())
+    store.finish(store.claim("tester"), results, 1.0)
+    result = call(service, "job_status", {"job": job})
+    rows = result.structured_content["results"]
+    assert [row.get("beside") for row in rows] == [None, "mask", "uncertainty"]
+    assert len(parts(result, "image")) == 1 and len(parts(result, "resource_link")) == 3
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from calotype.errors import CalotypeError
 from calotype.jobs.account import Allowance
 from calotype.jobs.chat import Chat, Terms
-from calotype.jobs.jobs import BUG, Conflict, NotFound, OverBudget
+from calotype.jobs.jobs import BUG, EXPLAINING, Conflict, NewResult, NotFound, OverBudget
 from calotype.jobs.usage import DAY
 from calotype.jobs.users import Accounts
 
@@ -380,3 +380,15 @@ def test_a_job_that_ends_its_process_again_and_again_is_not_charged(chat, store,
         store.worker_ended("w")
     assert store.get(job.id).state == "failed" and store.get(job.id).cost == 0
     assert store.spent(member.account.id, is_daily=False) == pytest.approx(0)
+
+
+def test_only_pictures_of_their_own_count_in_the_figures(chat, store, tmp_path):
+    store.submit(chat.visit("7", Terms(60)).account.id, "restore", {})
+    facts = {}, {"width": 8, "notes": ["beside: mask"]}, {"sheet": True}, *({"beside": name} for name in EXPLAINING)
+    results = [NewResult(tmp_path / f"{n}.png", f"{n}.png", "image/png", fact) for n, fact in enumerate(facts)]
+    for result in results:
+        result.path.write_bytes(b"x")
+    finished = store.finish(store.claim("w"), results, 3)
+    assert [result.is_picture for result in finished.results] == [True, True, True, False, False]
+    [figure] = chat.figures(1)
+    assert figure.uses[1].pictures == 2 and figure.uses[1].seconds == 3

@@ -35,6 +35,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("browser")
 
 
+def measures_of(page, address, kind):
+    """Of the latest job of a kind, as the API tells them in Chinese."""
+    answer = page.request.get(f"{address}/jobs?kind={kind}", headers={"Accept-Language": "zh-CN"})
+    return answer.json()["jobs"][0]["results"][0]["facts"]["measures"]
+
+
 def serious_faults(page):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(page).response["violations"]
@@ -108,12 +114,22 @@ def test_what_was_done_to_a_photo_is_said_on_its_card_and_in_the_gallery(tmp_pat
         page.set_input_files("ct-restore input[type=file] >> nth=0", tmp_path / "old.png")
         page.locator(".ct-face").click(timeout=60_000)
         page.get_by_label("放大倍数").fill("1")
+        page.get_by_label("速度").click()
+        page.get_by_role("option", name="quick").click()  # auto takes the slower network on a machine that was fast
         open_more(page, "restore")
         page.locator("#restore-repair").locator("input, textarea").first.fill("fading")
         page.click("#restore-go")
         said = page.locator("ct-restore .ct-notes li")
         page.wait_for_selector("ct-restore ct-compare", timeout=60_000)
         assert said.filter(has_text="黑").count() == 2
+        measured = measures_of(page, address, "restore")
+        page.locator("ct-restore .ct-measures summary").click()
+        lines = page.locator("ct-restore .ct-figures li").all_inner_texts()
+        assert len(lines) == len(measured) >= 7
+        for measure in measured:
+            figures = f"{measure['title']}：{measure['value']:g}，阈值 {measure['threshold']:g}"
+            assert f"{figures}\n{measure['decision']}" in lines
+        assert measured != measures_of(page, address, "find_faces")  # which was to repair by itself
         page.get_by_role("button", name="显示照片", exact=True).click()
         assert said.count() == 0
         page.get_by_role("tab", name="图库").click()
@@ -359,18 +375,28 @@ def test_a_lost_answer_makes_no_second_job(tmp_path, photo, visit):
     studio.store.close()
 
 
-def test_a_photo_dropped_while_the_service_is_gone_is_sent_when_it_is_back(tmp_path, photo, visit):
+@pytest.mark.parametrize(
+    ("tab", "place", "kind", "looks"),
+    [
+        ("Restore", "ct-restore", "find_faces", "Looking for faces"),
+        ("Scans", "ct-scans", "split", "Looking for photos"),
+    ],
+)
+def test_a_file_dropped_while_the_service_is_gone_is_sent_when_it_is_back(
+    tmp_path, photo, visit, tab, place, kind, looks
+):
     studio = StudioService(tmp_path)
     with serving(studio.app) as address:
         page = visit(address)
-        page.wait_for_selector("ct-restore .ct-drop")
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_selector(f"{place} .ct-drop")
     studio.store.close()
-    page.set_input_files("ct-restore input[type=file] >> nth=0", photo)
-    page.locator("ct-restore .ct-card .ct-fault").get_by_text("goes on by itself").wait_for()
+    page.set_input_files(f"{place} input[type=file] >> nth=0", photo)
+    page.locator(f"{place} .ct-card .ct-fault").get_by_text("goes on by itself").wait_for()
     again = StudioService(tmp_path)
     with serving(again.app, int(address.rpartition(":")[2])):
-        page.get_by_text("Looking for faces").wait_for()
-        assert len(again.store.find(kinds=("find_faces",))) == 1
+        page.get_by_text(looks).wait_for()
+        assert len(again.store.find(kinds=(kind,))) == 1
     again.store.close()
 
 

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from calotype.jobs.account import LOCAL
+from calotype.jobs.jobs import NewResult
 from calotype.ops.degrade.marks import damaged
 from tests.web.conftest import StudioService, open_more, serving, working
 from tests.web.test_browser import serious_faults
@@ -59,8 +61,8 @@ def pixels_of(studio, result):
     return np.asarray(Image.open(studio.store.files.result(result.id)).convert("L"))
 
 
-def mask_of(studio):
-    [job] = studio.store.find(kinds=("restore",))
+def mask_of(studio, **which):
+    [job] = studio.store.find(kinds=("restore",), **which)
     content = studio.store.files.upload(job.files["mask"].split("/")[0]).read_bytes()
     return job, np.asarray(Image.open(io.BytesIO(content)).convert("L"))
 
@@ -141,18 +143,104 @@ def test_the_damage_that_was_found_is_corrected_and_restored_with(worn, visit, e
         assert found[erased].any() and not corrected[erased].any()
         assert corrected[added].all() and not found[added].all()
         assert np.array_equal(found[:40], corrected[:40]) and np.array_equal(found[80:], corrected[80:])
-        page.get_by_role("tab", name="Restore").click()
+        page.reload()  # the form has its defaults again
+        page.get_by_role("button", name="Damage: mask.png").wait_for()
         page.get_by_role("button", name="Correct the damage found").click()
         page.get_by_role("button", name="Clear all").click()
+        page.get_by_text("Nothing is marked now").wait_for()
         page.get_by_role("button", name="Restore with it").click()
         page.get_by_role("tab", name="Gallery").click()
         expect(page.locator("ct-gallery .ct-card")).to_have_count(3, timeout=120_000)
         third = studio.store.find(kinds=("restore",))[0]
         assert "mask" in third.files and not pixels_of(studio, third.results[1]).any()
+        page.locator("ct-gallery .ct-open").last.click()
+        page.get_by_role("button", name="Correct the damage found").click()  # of the first one
+        page.get_by_role("button", name="Restore with it").click()
+        expect(page.locator("dialog")).to_have_count(1)
+        page.get_by_role("button", name="Close").click()
+        expect(page.locator("ct-gallery .ct-card")).to_have_count(4, timeout=120_000)
+        fourth = studio.store.find(kinds=("restore",))[0]
+        assert fourth.files["mask"].startswith(first.results[1].sha256)
+        assert third.task == fourth.task == first.task and third.parent == fourth.parent == first.parent
+        page.get_by_role("button", name="Delete old.png").first.click()
+        expect(page.locator("ct-gallery .ct-card")).to_have_count(3)
         page.get_by_role("button", name="Delete old.png").first.click()
         expect(page.locator("ct-gallery .ct-card")).to_have_count(2)
         assert page.context.foreign == [] and page.context.faults == []
     studio.store.close()
+
+
+def restored_with(studio, folder, task, found):
+    """A job of a grey photo, with this mask as a worker stores it."""
+    content = io.BytesIO()
+    Image.new("RGB", (480, 120), "grey").save(content, "PNG")
+    source = f"{studio.store.upload(LOCAL, io.BytesIO(content.getvalue())).id}/grey.png"
+    job = studio.store.submit(LOCAL, "restore", task, files={"source": source})
+    results = []
+    for name, picture, facts in (("grey.png", content.getvalue(), {}), ("grey-mask.png", found, {"beside": "mask"})):
+        (folder / name).write_bytes(picture)
+        results.append(NewResult(folder / name, name, "image/png", facts))
+    studio.store.finish(studio.store.claim("tester"), results, 1.0)
+    return studio.store.get(job.id)
+
+
+BRUSH = "Paint over scratches, spots and tears. Just that is repaired, and nothing is searched."
+
+
+@pytest.mark.parametrize(
+    ("size", "repair", "sentence", "has_canvas"),
+    [
+        ((480, 120), {}, "No damage was found. Paint over scratches, spots and tears", True),
+        ((480, 120), {"repair": "none"}, BRUSH, True),
+        ((120, 480), {}, "What was found cannot be marked here: the browser shows this photo in another size", False),
+    ],
+    ids=["black", "not searched", "turned"],
+)
+def test_it_is_said_where_nothing_is_marked_in_red(tmp_path, visit, size, repair, sentence, has_canvas):
+    mask = io.BytesIO()
+    Image.new("L", size, 0 if has_canvas else 255).save(mask, "PNG")
+    studio = StudioService(tmp_path)
+    first = restored_with(studio, tmp_path, {"has_mask": True, **repair}, mask.getvalue())
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("tab", name="Gallery").click()
+        page.locator("ct-gallery .ct-open").click()
+        page.get_by_role("button", name="Correct the damage found").click()
+        note = page.locator("dialog p[role=status]").last
+        expect(note).to_contain_text(sentence)
+        expect(note).not_to_contain_text("marked in red")
+        expect(page.locator("dialog canvas")).to_have_count(1 if has_canvas else 0)
+        if has_canvas:
+            paint(page, 0.2, 0.4)
+            expect(note).to_have_text(BRUSH)
+        page.get_by_role("button", name="Restore with it").click()
+        page.get_by_text("1 photo is in the queue").wait_for()
+        job, painted = mask_of(studio, states=("queued",))
+        assert job.task == {"has_mask": True} | ({"repair": "scratches"} if repair else {})
+        if has_canvas:
+            assert painted.shape == (120, 480) and painted[60, 100:190].all() and not painted[:, 250:].any()
+        else:
+            assert job.files["mask"].startswith(first.results[1].sha256)
+    studio.store.close()
+
+
+def test_a_mask_is_taken_though_the_browser_has_not_read_it_yet(restored, files):
+    page, studio = restored
+    page.evaluate("""() => {
+        const read = createImageBitmap;
+        const held = new Promise((resolve) => (globalThis.goOn = resolve));
+        globalThis.createImageBitmap = (...given) => held.then(() => read(...given));
+    }""")
+    page.set_input_files("dialog input[type=file]", files / "found.png")
+    page.get_by_text("Mask: found.png").wait_for()
+    page.get_by_role("button", name="Take it").click()
+    page.get_by_role("button", name="Damage: found.png").wait_for()
+    page.evaluate("goOn()")
+    page.get_by_role("button", name="Restore this photo").click()
+    page.locator("ct-restore ct-compare").wait_for()
+    _, mask = mask_of(studio)
+    assert mask[95, 450] == 255 and mask.mean() == pytest.approx(255 * 200 * 20 / (SIZE[0] * SIZE[1]))
+    assert page.context.faults == []
 
 
 def test_what_was_invented_is_shown_with_the_result_and_is_no_picture_of_its_own(tmp_path, visit, engine, portrait):

@@ -122,6 +122,8 @@ def test_what_a_job_says_of_a_picture_is_among_the_facts_of_its_result(store, wo
     [result] = job_view(store.get(job.id)).results
     said = [event_data(event.data)["text"] for event in store.events(job.id) if event.data["event"] == "said"]
     assert result.facts["notes"] == said and any(note.startswith("black ") for note in said)
+    fading = next(measure for measure in result.facts["measures"] if measure["name"] == "fading")
+    assert fading["decision"] == said[0] and fading["is_beyond"] and fading["value"] >= 90 and fading["threshold"] > 0
 
 
 def test_what_is_said_is_told_of_the_first_result_of_its_picture_alone_and_without_paths(store, worker, runs):

@@ -2,10 +2,11 @@
 
 import { call, get, post, submit } from "./api.js";
 import { openDialog, openInvented } from "./compare.js";
+import { correctDamage } from "./damage.js";
 import { deleteWithUndo, isDeleted, picturesOf, watchDeletions } from "./deletion.js";
 import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import { hand } from "./hand.js";
-import { asMany, inventedOf, isExplaining, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
+import { asMany, foundOf, inventedOf, isExplaining, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
 import { watch } from "./live.js";
 import { SHOWN_BY_BROWSER } from "./photo.js";
 import { _, duration } from "./texts.js";
@@ -203,7 +204,7 @@ customElements.define(
         "div",
         {},
         el("img", { src: SHOWN_BY_BROWSER.test(result.name) ? result.url : smallOf(job, result), alt: jobTitle(job), style: "max-width:100%;max-height:64vh;display:block;margin:0 auto 16px" }),
-        el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", "restore", result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", "start", result)), act(_("Share by a link"), () => this.share(job, result)), inventedOf(job) && act(_("What was invented"), () => openInvented(jobTitle(job), inventedOf(job)) && false), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
+        el("div", { class: "ct-bar" }, act(_("Restore it"), () => this.send("restore", "restore", result)), act(_("Enlarge it"), () => this.enlarge(result)), act(_("Use in Imagine"), () => this.send("imagine", "start", result)), act(_("Share by a link"), () => this.share(job, result)), inventedOf(job) && act(_("What was invented"), () => openInvented(jobTitle(job), inventedOf(job)) && false), foundOf(job) && act(_("Correct the damage found"), () => correctDamage(job).then(() => false)), el("a", { class: "ct-button", href: result.url, download: result.name }, _("Download"))),
         el("dl", {}, recordOf(job, result, options).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
       );
       const dialog = openDialog(jobTitle(job), content);

@@ -1,28 +1,22 @@
 // A photo of the tab Restore: the job that found its faces, the jobs that restore it, and what was chosen for it.
 
 import { keepDraft, readDraft } from "./drafts.js";
-import { FINISHED, isPicture, uploadOf } from "./jobs.js";
+import { uploadOf } from "./jobs.js";
+import { Source } from "./sources.js";
 
 const CHOICES = "choices-"; // with the id of the job: what is chosen and not yet sent
 const MASK = "mask-"; // the same
 export const SHOWN_BY_BROWSER = /\.(jpe?g|png|webp|gif|avif|bmp)$/i;
 
-export class Photo {
-  constructor(name) {
-    this.name = name;
+export class Photo extends Source {
+  constructor(name, file = null) {
+    super(name, file);
     this.key = crypto.getRandomValues(new Uint32Array(2)).join("-");
-    this.file = null; // until it is sent
-    this.job = null; // which finds the faces
-    this.upload = "";
-    this.share = 0; // of the file that is sent
-    this.fault = "";
-    this.isWaiting = false; // for a service that does not answer
-    this.url = ""; // of the file in this browser
-    this.results = new Map(); // jobs that restore it
+    this.url = file ? URL.createObjectURL(file) : "";
     this.choices = new Map(); // number of a face: {isOn, strength}; strength: null until it is chosen
     this.planned = null; // sentences, of the options that were last asked about
     this.remeasured = null; // and the measures
-    this.mask = null; // of the damage, marked by hand: an upload, as a file of an order
+    this.marked = null; // a mask that is not sent yet, "" for none any more; null: as in the latest job
     this.showsResult = true;
   }
 
@@ -32,27 +26,26 @@ export class Photo {
     return photo;
   }
 
-  /** As a file of an order. */
-  get source() {
-    return `${this.upload}/${this.name}`;
-  }
-
   /** The files of an order. */
   get files() {
     return { source: this.source, ...(this.mask ? { mask: this.mask } : {}) };
   }
 
+  /** The mask of the damage, marked by hand: an upload, as a file of an order. */
+  get mask() {
+    return (this.marked ?? this.result?.files.mask) || null;
+  }
+
   /** Takes a mask of the damage, or none, and keeps it for this browser until it is sent. */
   mark(mask) {
-    this.mask = mask;
+    this.marked = mask ?? "";
     this.showsResult = false;
-    keepDraft(MASK + this.job.id, mask);
+    keepDraft(MASK + this.job.id, this.marked);
   }
 
   take(job) {
-    this.job = job;
-    this.upload = uploadOf(job).id;
-    this.mask ??= readDraft(MASK + job.id);
+    super.take(job);
+    this.marked ??= readDraft(MASK + job.id);
     const kept = this.choices.size ? {} : (readDraft(CHOICES + job.id) ?? {});
     for (const face of this.faces) {
       if (!this.choices.has(face.number)) this.choices.set(face.number, { isOn: !face.why, strength: null, ...kept[face.number] });
@@ -68,7 +61,13 @@ export class Photo {
   }
 
   forgetChoices() {
-    for (const kind of this.job ? [CHOICES, MASK] : []) keepDraft(kind + this.job.id, null);
+    this.forgetMask();
+    if (this.job) keepDraft(CHOICES + this.job.id, null);
+  }
+
+  forgetMask() {
+    this.marked = null;
+    if (this.job) keepDraft(MASK + this.job.id, null);
   }
 
   get facts() {
@@ -97,26 +96,6 @@ export class Photo {
   /** The whole photo as the browser shows it. */
   get whole() {
     return SHOWN_BY_BROWSER.test(this.name) && this.url ? this.url : this.picture;
-  }
-
-  /** The latest job that restores it. */
-  get result() {
-    return [...this.results.values()].sort((a, b) => b.created - a.created)[0] ?? null;
-  }
-
-  /** The latest one that is done. */
-  get restored() {
-    const done = [...this.results.values()].filter((job) => job.state === "done" && job.results.some(isPicture));
-    return done.sort((a, b) => b.created - a.created)[0] ?? null;
-  }
-
-  /** Whether it waits to be restored, or is. */
-  get isBusy() {
-    return this.result !== null && !FINISHED.includes(this.result.state);
-  }
-
-  get isReady() {
-    return this.job !== null && !["failed", "cancelled"].includes(this.job.state);
   }
 
   /** The options of the task that stand for the choice of faces. */

@@ -3,7 +3,7 @@
 
 import { call, eachPage, get, gone, post, submit, untilAnswered } from "./api.js";
 import { openDialog, openInvented } from "./compare.js";
-import { openDamage } from "./damage.js";
+import { correctDamage, markDamage } from "./damage.js";
 import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import { dropZone, takeFiles } from "./dropzone.js";
 import { hand, takeFor } from "./hand.js";
@@ -13,20 +13,22 @@ import { watch } from "./live.js";
 import { clearFaults, onOrder, showFault } from "./orders.js";
 import { Photo, SHOWN_BY_BROWSER } from "./photo.js";
 import * as removals from "./removals.js";
+import { SourcesTab } from "./sources.js";
 import { _ } from "./texts.js";
 import { openTrials } from "./trials.js";
-import { contentOf, safeName, upload } from "./upload.js";
+import { contentOf } from "./upload.js";
 
 const PAGE = 20; // photos that are shown at first, and by each press of "older"
 
 customElements.define(
   "ct-restore",
-  class extends HTMLElement {
-    photos = []; // all, the newest first
-    shown = PAGE; // of them
+  class extends SourcesTab {
+    kind = "restore";
+    Item = Photo;
+    first = { kind: "find_faces" };
+    shown = PAGE; // photos
     lines = new Map(); // keys of photos: their elements
     extra = {}; // options that were chosen by comparing
-    only = null; // the photo whose own button was pressed
 
     connectedCallback() {
       this.build();
@@ -60,7 +62,7 @@ customElements.define(
 
     /** All photos and what restores them; the newest are shown before the older ones are read. */
     async read() {
-      const lost = new Set(this.photos.map((photo) => photo.job?.id).filter(Boolean));
+      const lost = new Set(this.sources.map((photo) => photo.job?.id).filter(Boolean));
       const restored = [];
       const take = async (jobs) => {
         await all; // so that no photo looks as if it were not restored
@@ -74,7 +76,7 @@ customElements.define(
       const all = eachPage("kind=restore", (jobs) => restored.push(...jobs));
       try {
         await Promise.all([all, eachPage("kind=find_faces", take)]);
-        this.photos = this.photos.filter((photo) => !lost.has(photo.job?.id));
+        this.sources = this.sources.filter((photo) => !lost.has(photo.job?.id));
         this.showAll();
         if (this.notice.textContent === gone().message) this.notice.textContent = "";
       } catch (fault) {
@@ -84,11 +86,11 @@ customElements.define(
 
     /** Puts a job that finds faces to its photo, or makes a photo of it, at its place by time. */
     put(job) {
-      const photo = this.photoOf(job) ?? this.photos.find((other) => !other.job && other.upload === uploadOf(job).id);
+      const photo = this.photoOf(job) ?? this.sources.find((other) => !other.job && other.upload === uploadOf(job).id);
       if (photo) return photo.take(job);
       if (job.parent || job.state === "cancelled" || removals.isRemoved(job.id)) return;
-      const older = this.photos.findIndex((other) => other.job && other.job.created < job.created);
-      this.photos.splice(older < 0 ? this.photos.length : older, 0, Photo.of(job));
+      const older = this.sources.findIndex((other) => other.job && other.job.created < job.created);
+      this.sources.splice(older < 0 ? this.sources.length : older, 0, Photo.of(job));
     }
 
     showMore() {
@@ -97,7 +99,7 @@ customElements.define(
     }
 
     photoOf(job) {
-      return this.photos.find((photo) => photo.job?.id === (job.kind === "find_faces" ? job.id : job.parent));
+      return this.sources.find((photo) => photo.job?.id === (job.kind === "find_faces" ? job.id : job.parent));
     }
 
     /** Puts a job that restores to its photo; trials on a part of it have another upload. */
@@ -122,54 +124,8 @@ customElements.define(
     }
 
     forget(id) {
-      for (const photo of this.photos) photo.results.delete(id);
-      this.photos = this.photos.filter((photo) => photo.job?.id !== id);
-      this.showAll();
-    }
-
-    // Files
-
-    add(files) {
-      const photos = files.map((file) => {
-        const photo = new Photo(safeName(file.name));
-        photo.url = URL.createObjectURL(file);
-        photo.file = file;
-        return photo;
-      });
-      this.photos.unshift(...photos);
-      this.shown += photos.length;
-      this.showAll();
-      for (const photo of photos) this.send(photo);
-    }
-
-    async send(photo) {
-      const waits = () => {
-        photo.isWaiting = true;
-        this.show(photo);
-      };
-      const moves = (share) => {
-        [photo.share, photo.isWaiting] = [share, false];
-        this.show(photo);
-      };
-      photo.fault = "";
-      try {
-        photo.upload = await upload(photo.file, moves, waits);
-        const same = this.photos.find((other) => other !== photo && other.upload === photo.upload && other.job);
-        if (same) {
-          same.url ||= photo.url;
-          this.photos = [same, ...this.photos.filter((other) => other !== photo && other !== same)];
-          toast(_("{name} is here already", { name: photo.name }));
-          return this.showAll();
-        }
-        const order = { kind: "find_faces", files: { source: photo.source }, priority: 5 };
-        const job = await untilAnswered(() => submit(order), waits);
-        photo.take(job);
-        photo.file = null;
-        this.photos = this.photos.filter((other) => other === photo || other.job?.id !== job.id);
-      } catch (fault) {
-        photo.fault = fault.message;
-      }
-      photo.isWaiting = false;
+      for (const photo of this.sources) photo.results.delete(id);
+      this.sources = this.sources.filter((photo) => photo.job?.id !== id);
       this.showAll();
     }
 
@@ -182,19 +138,10 @@ customElements.define(
 
     // Restoring
 
-    /** The photos that a press of a button is about: one, or the new ones, or else all that are not at work. */
-    chosen() {
-      const only = this.only;
-      this.only = null;
-      const idle = this.photos.filter((photo) => photo.isReady && !photo.isBusy);
-      const fresh = idle.filter((photo) => !photo.restored);
-      return only ? [only] : fresh.length ? fresh : idle;
-    }
-
     async restore(task) {
       const chosen = this.chosen();
       if (!chosen.length) {
-        const sentence = this.photos.length ? _("all photos are in the queue already") : _("drop a photo first");
+        const sentence = this.sources.length ? _("all photos are in the queue already") : _("drop a photo first");
         return showFault("restore", { message: sentence });
       }
       for (const photo of chosen) {
@@ -207,13 +154,18 @@ customElements.define(
           return showFault("restore", fault);
         }
         photo.forgetChoices();
-        photo.planned = photo.remeasured = null;
-        photo.showsResult = true;
-        this.show(photo);
+        this.sent(photo);
       }
       clearFaults("restore");
       this.showBar();
       toast(chosen.length === 1 ? _("1 photo is in the queue") : _("{count} photos are in the queue", { count: chosen.length }));
+    }
+
+    /** Shows a photo that a new job restores. */
+    sent(photo) {
+      photo.planned = photo.remeasured = null;
+      photo.showsResult = true;
+      this.show(photo);
     }
 
     /** Asks what restoring the photos with these options would do: a search for faces tells it. */
@@ -238,7 +190,7 @@ customElements.define(
     /** Takes a job that was asked for a plan; whether it is one. */
     takePlan(job) {
       if (!job.parent) return false;
-      const photo = this.photos.find((other) => other.job?.id === job.parent);
+      const photo = this.sources.find((other) => other.job?.id === job.parent);
       if (!FINISHED.includes(job.state)) return true;
       if (photo) {
         const facts = job.results[0]?.facts;
@@ -250,31 +202,12 @@ customElements.define(
       return true;
     }
 
-    remove(photo) {
-      const at = this.photos.indexOf(photo);
-      this.photos.splice(at, 1);
-      if (photo.upload) removals.remove(photo.upload, [...photo.results.keys(), photo.job?.id].filter(Boolean));
-      this.showAll();
-      toast(_("{name} is removed with its results", { name: photo.name }), {
-        action: _("Undo"),
-        run: () => {
-          removals.forget(photo.upload);
-          this.photos.splice(at, 0, photo);
-          this.read();
-        },
-        done: () => {
-          photo.forgetChoices();
-          removals.work(photo.upload);
-        },
-      });
-    }
-
     // Showing
 
     showAll() {
-      const isEmpty = !this.photos.length;
-      const shown = this.photos.slice(0, this.shown);
-      const older = this.photos.length - shown.length;
+      const isEmpty = !this.sources.length;
+      const shown = this.sources.slice(0, this.shown);
+      const older = this.sources.length - shown.length;
       this.zone.classList.toggle("is-small", !isEmpty);
       this.more.hidden = !older;
       this.more.textContent = _("Show older photos ({count})", { count: older });
@@ -289,7 +222,7 @@ customElements.define(
     /** The places of those that wait. */
     showPlaces() {
       const waits = (job) => job?.state === "queued";
-      for (const photo of this.photos.slice(0, this.shown)) {
+      for (const photo of this.sources.slice(0, this.shown)) {
         if (waits(photo.job) || waits(photo.result)) this.showStatus(photo);
       }
     }
@@ -299,8 +232,8 @@ customElements.define(
     }
 
     showBar() {
-      const done = this.photos.map((photo) => photo.restored).filter(Boolean);
-      const fresh = this.photos.filter((photo) => photo.isReady && !photo.result);
+      const done = this.sources.map((photo) => photo.done).filter(Boolean);
+      const fresh = this.sources.filter((photo) => photo.isReady && !photo.result);
       const extra = Object.entries(this.extra).map(([name, value]) => {
         const title = name === "strength" ? _("Strength {value} for all", { value }) : _("Model {value} for all", { value });
         return el("button", { type: "button", title: _("Take this back"), onclick: () => this.setExtra({}) }, `${title} ×`);
@@ -309,7 +242,7 @@ customElements.define(
       this.bar.replaceChildren(...extra, all || "");
       this.bar.hidden = !extra.length && !all;
       this.go.textContent = fresh.length > 1 ? _("Restore {count} photos", { count: fresh.length }) : _("Restore");
-      this.go.parentElement.hidden = !this.photos.length;
+      this.go.parentElement.hidden = !this.sources.length;
     }
 
     setExtra(extra) {
@@ -322,7 +255,7 @@ customElements.define(
       if (!line) return;
       const signature = JSON.stringify([
         [photo.job?.state, photo.picture, photo.fault, photo.share >= 1, [...photo.choices], photo.mask, photo.showsResult, photo.plan],
-        [photo.result?.id, photo.result?.state, photo.restored?.id],
+        [photo.result?.id, photo.result?.state, photo.done?.id],
       ]);
       if (line.dataset.signature !== signature) {
         line.dataset.signature = signature;
@@ -332,9 +265,9 @@ customElements.define(
     }
 
     picture(photo) {
-      const { restored } = photo;
-      if (restored?.preview && photo.showsResult && photo.picture) {
-        return el("ct-compare", { before: photo.picture, after: restored.preview });
+      const { done } = photo;
+      if (done?.preview && photo.showsResult && photo.picture) {
+        return el("ct-compare", { before: photo.picture, after: done.preview });
       }
       const box = el("div", { class: "ct-picture" });
       if (!photo.picture) return box;
@@ -376,7 +309,7 @@ customElements.define(
     }
 
     side(photo) {
-      const { restored } = photo;
+      const { done } = photo;
       const faces = photo.faces.map((face) => {
         const choice = photo.choices.get(face.number);
         const title = [_("Face {number}", { number: face.number }), !choice.isOn && face.why].filter(Boolean).join(": ");
@@ -400,23 +333,23 @@ customElements.define(
         range.value = String(choice.strength ?? 1);
         return el("label", {}, box, el("span", {}, title), range);
       });
-      const picture = restored?.results.find(isPicture);
-      const [invented, found] = [inventedOf(restored), foundOf(restored)];
+      const picture = done?.results.find(isPicture);
+      const [invented, found] = [inventedOf(done), foundOf(done)];
       const said = photo.showsResult ? (picture?.facts.notes ?? []) : [];
       const isScan = photo.measures.some((measure) => measure.name === "photos" && measure.is_beyond);
       const isFailed = photo.fault || photo.job?.state === "failed";
       const buttons = [
         isFailed && el("button", { type: "button", onclick: () => guarded(() => this.tryAgain(photo)) }, _("Try again")),
-        photo.isReady && !photo.isBusy && el("button", { type: "button", onclick: () => this.restoreOne(photo) }, restored ? _("Restore again") : _("Restore this photo")),
+        photo.isReady && !photo.isBusy && el("button", { type: "button", onclick: () => this.orderOne(photo) }, done ? _("Restore again") : _("Restore this photo")),
         picture && el("button", { type: "button", onclick: () => guarded(() => this.openFull(photo, picture)) }, _("Before and after")),
         picture && el("a", { class: "ct-button", href: picture.url, download: picture.name }, _("Download")),
         invented && el("button", { type: "button", class: "ct-plain", onclick: () => openInvented(photo.name, invented) }, _("What was invented")),
-        found && !photo.isBusy && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.correctDamage(photo, found)) }, _("Correct the damage found")),
+        found && !photo.isBusy && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.correctDamage(photo)) }, _("Correct the damage found")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => openTrials(photo, (extra) => this.setExtra(extra)) }, _("Try strengths")),
         photo.facts && el("button", { type: "button", class: "ct-plain", onclick: () => guarded(() => this.markDamage(photo)) }, _("Mark damage")),
         isScan && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "split") }, _("Cut out its photos")),
         photo.isReady && el("button", { type: "button", class: "ct-plain", onclick: () => this.hand(photo, "colour") }, _("Colour it")),
-        restored && el("button", { type: "button", class: "ct-plain", onclick: () => this.turn(photo) }, photo.showsResult ? _("Show the photo") : _("Show the result")),
+        done && el("button", { type: "button", class: "ct-plain", onclick: () => this.turn(photo) }, photo.showsResult ? _("Show the photo") : _("Show the result")),
         el("button", { type: "button", class: "ct-plain", onclick: () => this.remove(photo) }, _("Remove")),
       ];
       return el(
@@ -425,18 +358,19 @@ customElements.define(
         el("p", { class: "ct-name" }, photo.name),
         el("p", { class: "ct-soft" }, this.summary(photo)),
         photo.plan.length > 0 && (!photo.result || photo.planned) && listed(photo.plan, "ct-soft"),
-        (!photo.result || photo.planned) && this.measures(photo),
         said.length > 0 && listed(said, "ct-soft"),
+        this.measures(photo, picture),
         el("div", { class: "ct-faces" }, faces),
-        photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] })} ×`),
+        photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] ?? "" })} ×`),
         el("div", { class: "ct-status", "aria-live": "polite" }),
         el("div", { class: "ct-bar" }, buttons),
       );
     }
 
-    /** What was found before restoring: figures, thresholds and decisions. */
-    measures(photo) {
-      const { measures } = photo;
+    /** What was found before restoring: figures, thresholds and decisions; those of the result where there is one. */
+    measures(photo, picture) {
+      const isDone = photo.result && !photo.planned;
+      const measures = isDone ? (picture?.facts.measures ?? []) : photo.measures;
       if (!measures.length) return null;
       const beyond = measures.filter((measure) => measure.is_beyond).length;
       const first = [...measures].sort((a, b) => b.is_beyond - a.is_beyond);
@@ -475,17 +409,18 @@ customElements.define(
       return [];
     }
 
-    markDamage(photo) {
-      return openDamage(photo, (mask) => this.mark(photo, mask));
+    async markDamage(photo) {
+      await markDamage(photo, (mask) => this.mark(photo, mask));
     }
 
-    /** Restores the photo by the mask of what was found, once it is corrected. */
-    async correctDamage(photo, found) {
-      const restore = (mask) => {
-        this.mark(photo, mask);
-        this.restoreOne(photo);
-      };
-      await openDamage(photo, restore, found);
+    /** Corrects the damage found in the restored photo. */
+    async correctDamage(photo) {
+      await correctDamage(photo.done, (job) => {
+        this.place(job);
+        photo.forgetMask();
+        this.sent(photo);
+        this.showBar();
+      });
     }
 
     mark(photo, mask) {
@@ -496,11 +431,6 @@ customElements.define(
     /** Hands the photo to another tab. */
     hand(photo, tab) {
       return guarded(async () => hand(tab, tab, new File([await contentOf(`/uploads/${photo.upload}`)], photo.name)));
-    }
-
-    restoreOne(photo) {
-      this.only = photo;
-      document.getElementById("restore-go").click();
     }
 
     async openFull(photo, picture) {
