@@ -25,7 +25,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 LIFTED, LIFTED_TINT, LIFTED_RATIO, DEVIATION = 28.0, 8.0, 2.6, 4.0  # of the black of a faded print
 YELLOW, MAX_WHITE = (14.0, 70.0), 250.0  # red over blue, and the highest level, of white on yellowed paper
-PALE, ABOVE_WHITE = 30.0, 6.0  # chroma in Lab, and levels above white, of an aged print: see _is_aged
+BROWN, ABOVE_WHITE, PALE = 1.0, 6.0, 30.0  # levels, levels and chroma in Lab, of an aged print: see _is_aged
 TINTED_BLACK, NEUTRAL = (25.0, 20.0), (12.0, 235.0)  # range of the channels and level: of black, and of white beside it
 TONED, TINTED = 2.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
 STAIN = 1 / 8  # of the longer side: a tint that changes more slowly is a stain, not a colour
@@ -211,7 +211,7 @@ def _is_yellow(white: np.ndarray) -> bool:
 
 def _is_aged(levels: np.ndarray, black: np.ndarray, white: np.ndarray) -> bool:
     """Whether black is brown, white yellow, nothing beyond white, and colours are pale even with both made neutral."""
-    if not _is_yellow(white) or not black[0] >= black[1] >= black[2]:
+    if not _is_yellow(white) or np.diff(black).max() > -BROWN:
         return False
     colours = levels.reshape(-1, 3)
     corrected = _srgb(_corrected(_light_of(colours[::5].T), Fading("faded", black, white)))

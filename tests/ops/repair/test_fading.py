@@ -78,7 +78,7 @@ def test_aged_prints_are_found_by_black_white_and_pale_colours_together():
         if fading.kind in FOUND:
             for each, ratios in ((fading, errors), (replace(fading, kept=0.0, saturation=1.0), neutral)):
                 ratios.append(error(remove_fading(faded, each, LIGHT), truth) / error(faded, truth))
-    assert len(errors) >= 7 and np.median(errors) < min(0.9, 0.95 * np.median(neutral))
+    assert len(errors) >= 6 and np.median(errors) < min(0.9, 0.95 * np.median(neutral))
 
 
 @pytest.mark.parametrize("name", ["astronaut", "camera", "tower"])
