@@ -43,6 +43,10 @@ SKIN_CAST = (
     "black is {black} and white {white} in red, green and blue, alike all over the photo: both become more neutral, "
     "with skin kept in its colour"
 )
+PALE_CAST = (
+    "black is {black} and white {white} in red, green and blue, alike all over the photo: both become more neutral, "
+    "and the pale colours stronger"
+)
 NO_CAST = "black is {black} and white {white} in red, green and blue: no cast that is alike all over the photo"
 UNCLEAR_CAST = (
     "black is {black} and white {white} in red, green and blue: a cast, or the colours of the motif; left, "
@@ -71,7 +75,7 @@ FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turne
 
 TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
-TEMPLATES += (SKIN_CAST, UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
+TEMPLATES += (SKIN_CAST, PALE_CAST, UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
 TEMPLATES += (SCRATCHES, NO_SCRATCHES, SPECKS, NO_SPECKS, MASKED, NOTHING_MASKED)
 WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "mask", "fading")
 WORDS += ("cast", "face")  # of measures

@@ -160,7 +160,8 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     is_found = is_asked or is_faded
     values = {"black": _levels(fading.black), "white": _levels(fading.white)}
     tones = measures.WIDENED if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
-    cast = measures.SKIN_CAST if fading.kept or fading.saturation > 1 else measures.CAST
+    coloured = measures.SKIN_CAST if len(skins) else measures.PALE_CAST
+    cast = coloured if fading.kept or fading.saturation > 1 else measures.CAST
     tint = (ASKED_TINTS if is_asked else TINTS).get(fading.kind, cast)
     found = (
         Measure.of("fading", fading.level, LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),

@@ -18,7 +18,7 @@ from calotype.record import REPAIRED
 from calotype.settings import Settings
 from calotype.tasks import Note, Restore, chosen_repairs
 from calotype.tasks.pictures import REPAIRS
-from tests.ops.repair.fades import FADES, LIGHT, cast
+from tests.ops.repair.fades import FADES, LIGHT, aged, cast
 from tests.ops.repair.prints import as_uint8, photo, printed
 from tests.ops.repair.scenes import clean, opened
 from tests.pages import ROOT
@@ -113,6 +113,14 @@ def test_a_faded_photo_is_set_right_and_said():
     half, _ = repaired(faded, fading=0.5)
     difference, whole = (np.abs(each.picture.pixels.astype(float) - faded).mean() for each in (half, result))
     assert 0.45 < difference / whole < 0.55
+
+
+def test_an_aged_print_without_people_gets_colour_back_and_says_so():
+    faded = aged(1.0)(clean()["coffee"]())
+    result, notes = repaired(faded)
+    assert notes[-1].endswith("both become more neutral, and the pale colours stronger")
+    chroma, before = (np.ptp(pixels, 2).mean() for pixels in (result.picture.pixels, faded))
+    assert chroma > 1.2 * before
 
 
 def test_skin_stays_skin_where_a_cast_is_taken_out(models):

@@ -2,6 +2,7 @@
 
 Dyes that fade let black rise, and tint it; paper that yellows lowers white, and tints it. Both are alike all over a
 print, whatever it shows, so black and white are looked for in many windows, and count where several of them agree.
+Where colour is gone too, black need not be lifted: a brown black, a yellow white and pale colours say it together.
 No such figure tells a faded print from every picture: one of a brown motif has a brown white, fog has no black. Those
 that are not clear are left, and said; whoever knows the print asks for the repair.
 
@@ -23,15 +24,17 @@ FRAME, FRAME_NOISE = (7.0, 248.0), 4.0  # levels of the scanner's lid around a p
 LUMA = np.array([0.299, 0.587, 0.114])
 
 LIFTED, LIFTED_TINT, LIFTED_RATIO, DEVIATION = 28.0, 8.0, 2.6, 4.0  # of the black of a faded print
-YELLOW, MAX_YELLOW = (14.0, 70.0), 250.0  # red over blue, and the highest level, of white on yellowed paper
-COINCIDENT, ON_AXIS = 14.0, 0.2  # of a print whose paper yellowed alone: see _is_yellowed
+YELLOW, MAX_WHITE = (14.0, 70.0), 250.0  # red over blue, and the highest level, of white on yellowed paper
+BROWN, ABOVE_WHITE, PALE = 1.0, 6.0, 30.0  # levels, levels and chroma in Lab, of an aged print: see _is_aged
 TINTED_BLACK, NEUTRAL = (25.0, 20.0), (12.0, 235.0)  # range of the channels and level: of black, and of white beside it
-TONED, TINTED = 3.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
+TONED, TINTED = 2.5, (2.0, 8.0)  # quantiles of the distance from one tint, in Lab
+STAIN = 1 / 8  # of the longer side: a tint that changes more slowly is a stain, not a colour
 SAME_HUE = 0.9  # length of their sum, of the sum of their lengths
 MIN_WHITE = 195.0  # least level of the white of yellowed paper; below, it is a brown motif
 WHITE_TINT = 60.0  # range of the channels of a white; more is a motif's colour
 EXPONENTS = (1 / 3, 0.45, 0.6, 0.8, 1)  # of linear light: the first undoes what dyes lost, the last a cast of light
-MIDDLE = 112.0  # level that the median of a photo comes near to: so the exponent is chosen
+AGED = {"exponent": 0.8, "kept": 0.3, "saturation": 1.5}  # of an aged print without a known skin
+MEDIAN = (90.0, 150.0)  # levels; of a photo whose median would lie outside, another exponent than the first is taken
 DARK = 16.0  # highest level of a black whose tint is left: it can't be seen, and widened, it tints the shadows
 DARKEST, WHITEST, RAISED = 8.0, 250.0, 0.5  # levels that black and white get; how far white is raised to it
 
@@ -45,9 +48,10 @@ COST_KEPT, COST_SATURATION = 6.0, 2.0  # of all of either, in Lab
 class Fading:
     """Black and white of a photo, and what they say.
 
-    kind: "faded" (black is lifted and tinted), "yellowed" (white is yellow), "tinted_black" (beside a neutral white: in
-    a photo of people it has faded, elsewhere it may be the motif), "unclear" (a sign of fading, but not enough),
-    "toned" (one tint over all tones, as sepia), "tinted" (a toned print with coloured parts), "grey", or "good".
+    kind: "faded" (black is lifted and tinted), "yellowed" (white is yellow, black brown, colours pale), "tinted_black"
+    (beside a neutral white: in a photo of people it has faded, elsewhere it may be the motif), "unclear" (a sign of
+    fading, but not enough), "toned" (one tint over all tones, as sepia), "tinted" (a toned print with coloured parts),
+    "grey", or "good".
     """
 
     kind: str
@@ -80,12 +84,15 @@ def measure_fading(pixels: np.ndarray, light: np.ndarray) -> Fading:
     black, deviation = _point(darkest[np.argsort(_luma(darkest))][:AGREEING])
     white, _ = _point(lightest[np.argsort(-_luma(lightest))][:AGREEING])
     found = Fading(_kind(levels, black, white, deviation), black, white)
+    if found.kind == "yellowed":
+        return replace(found, **AGED)
     sample = _light_of(levels.reshape(-1, levels.shape[2])[::5].T)
 
-    def median(exponent: float) -> float:
-        return float(np.median(_luma(_srgb(_corrected(sample, replace(found, exponent=exponent))).T)))
+    def outside(exponent: float) -> float:
+        median = np.median(_luma(_srgb(_corrected(sample, replace(found, exponent=exponent))).T))
+        return float(abs(median - median.clip(*MEDIAN)))
 
-    return replace(found, exponent=min(EXPONENTS, key=lambda exponent: abs(median(exponent) - MIDDLE)))
+    return replace(found, exponent=min(EXPONENTS, key=outside))
 
 
 def measure_skin(pixels: np.ndarray, light: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -107,7 +114,8 @@ def measure_skin(pixels: np.ndarray, light: np.ndarray, landmarks: np.ndarray) -
 
 
 def suited_to_skin(fading: Fading, skins: np.ndarray) -> Fading:
-    """With as much of paper's yellow left, and as much colour added, as the (N, 3) levels of skins need to stay skin.
+    """With as much of paper's yellow left, and as much colour added, as the (N, 3) levels of skins need to stay skin,
+    and little else changed.
 
     Black and white are no sure measure of what is grey: a corner that is darker than the rest makes the middle blue.
     The colour of skin is known, and what makes it grey or blue goes too far.
@@ -117,9 +125,10 @@ def suited_to_skin(fading: Fading, skins: np.ndarray) -> Fading:
 
     def cost(choice: Fading) -> float:
         levels = _srgb(_corrected(_light_of(skins.T), choice)).T @ _saturating(choice.saturation).T
-        lab = cv2.cvtColor(np.float32(levels.clip(0, 255) / 255)[None], cv2.COLOR_RGB2LAB)[0, :, 1:]
+        lab = _lab(levels)[:, 1:]
         outside = float(np.median(np.hypot(*(lab - lab.clip(*SKIN)).T)))
-        return outside + COST_KEPT * choice.kept + COST_SATURATION * (choice.saturation - 1)
+        changed = COST_KEPT * abs(choice.kept - fading.kept)
+        return outside + changed + COST_SATURATION * abs(choice.saturation - fading.saturation)
 
     return min((replace(fading, kept=kept, saturation=factor) for kept in KEPT for factor in SATURATIONS), key=cost)
 
@@ -170,16 +179,18 @@ def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: f
         return "good"
     if levels.shape[2] == 1:
         return "grey"
-    (median, upper, top), has_single_hue = _distance_from_tint(levels)
-    if upper < TONED and has_single_hue:
+    offset, has_single_hue = _offset_from_tint(levels)
+    if has_single_hue and _is_toned(offset):
         return "grey" if max(np.ptp(black), np.ptp(white)) < LIFTED_TINT else "toned"
     is_yellow = _is_yellow(white)
     is_lifted = black.min() >= LIFTED and black.max() <= LIFTED_RATIO * black.min()
+    median, top = np.quantile(np.hypot(*offset.T), (0.5, 0.97))
     if (is_lifted or is_yellow) and has_single_hue and median < TINTED[0] and top >= TINTED[1]:
         return "tinted"
-    if is_lifted and deviation <= DEVIATION and (np.ptp(black) >= LIFTED_TINT or is_yellow):
+    is_clear = deviation <= DEVIATION and (np.ptp(black) >= LIFTED_TINT or is_yellow)
+    if is_lifted and is_clear and white.max() <= MAX_WHITE:
         return "faded"
-    if is_yellow and white.max() >= MIN_WHITE and _is_yellowed(levels, black, white):
+    if white.max() >= MIN_WHITE and _is_aged(levels, black, white):
         return "yellowed"
     if deviation <= DEVIATION and _is_tinted_black(black, white):
         return "tinted_black"
@@ -194,38 +205,44 @@ def _is_tinted_black(black: np.ndarray, white: np.ndarray) -> bool:
 def _is_yellow(white: np.ndarray) -> bool:
     """As paper yellows: least red, most blue is lost."""
     red_green, green_blue = white[0] - white[1], white[1] - white[2]
-    is_tinted = YELLOW[0] <= red_green + green_blue <= YELLOW[1] and white.max() <= MAX_YELLOW
+    is_tinted = YELLOW[0] <= red_green + green_blue <= YELLOW[1] and white.max() <= MAX_WHITE
     return bool(is_tinted and red_green >= 3 and green_blue >= 0.6 * red_green)
 
 
-def _is_yellowed(levels: np.ndarray, black: np.ndarray, white: np.ndarray) -> bool:
-    """Whether nothing in the picture is bluer than its white, and much lies on the line from black to white."""
-    highest = np.percentile(levels.reshape(-1, 3), 99.5, axis=0)
-    values = levels.reshape(-1, 3)
-    fraction = ((values - black) @ LUMA / max(1.0, (white - black) @ LUMA)).clip(0, 1)[:, None]
-    offset = values - (black + fraction * (white - black))
-    offset -= (offset @ LUMA)[:, None]
-    middle = (fraction[:, 0] > 0.15) & (fraction[:, 0] < 0.85)
-    blue_yellow, green_magenta = (
-        offset[middle, 0] - offset[middle, 2],
-        offset[middle, 1] - offset[middle][:, ::2].mean(1),
-    )
-    on_axis = (np.abs(blue_yellow) < 8) & (np.abs(green_magenta) < 6)
-    return bool(np.abs(highest - white).max() < COINCIDENT and len(on_axis) and on_axis.mean() >= ON_AXIS)
+def _is_aged(levels: np.ndarray, black: np.ndarray, white: np.ndarray) -> bool:
+    """Whether black is brown, white yellow, nothing beyond white, and colours are pale even with both made neutral."""
+    if not _is_yellow(white) or np.diff(black).max() > -BROWN:
+        return False
+    colours = levels.reshape(-1, 3)
+    corrected = _srgb(_corrected(_light_of(colours[::5].T), Fading("faded", black, white)))
+    chroma = np.percentile(np.hypot(*_lab(corrected.T)[:, 1:].T), 97)
+    return bool((np.percentile(colours, 99.5, axis=0) - white).max() <= ABOVE_WHITE and chroma <= PALE)
 
 
-def _distance_from_tint(levels: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Quantiles .5, .9 and .97 of the distance from the usual tint of each tone, (a, b) of Lab; and whether the usual
-    tints are of one hue, or none."""
-    lab = cv2.cvtColor((levels / 255).astype(np.float32), cv2.COLOR_RGB2LAB).reshape(-1, 3)
+def _offset_from_tint(levels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(H, W, 2) from the usual tint of each tone, (a, b) of Lab; and whether usual tints are of one hue, or none."""
+    lab = _lab(levels.reshape(-1, 3))
     tone = (lab[:, 0] / 5.001).astype(int)
-    usual = np.zeros((20, 2))
+    usual = np.zeros((20, 2), np.float32)
     for n in np.unique(tone):
         usual[n] = np.median(lab[tone == n, 1:], 0)
     counts = np.bincount(tone, minlength=20)
     length, aligned = counts @ np.hypot(*usual.T), np.hypot(*(counts @ usual))
-    distance = np.hypot(*(lab[:, 1:] - usual[tone]).T)
-    return np.quantile(distance, (0.5, 0.9, 0.97)), bool(aligned >= SAME_HUE * length or length < 2 * len(lab))
+    offset = (lab[:, 1:] - usual[tone]).reshape(*levels.shape[:2], 2)
+    return offset, bool(aligned >= SAME_HUE * length or length < 2 * len(lab))
+
+
+def _is_toned(offset: np.ndarray) -> bool:
+    """Whether hardly a place differs from the usual tint, apart from grain and stains."""
+    height, width = offset.shape[:2]
+    small = cv2.resize(offset, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    small -= cv2.GaussianBlur(small, (0, 0), STAIN * max(small.shape[:2]))
+    return bool(np.quantile(np.hypot(*small.T), 0.9) < TONED)
+
+
+def _lab(levels: np.ndarray) -> np.ndarray:
+    """(N, 3) float32 of (N, 3)."""
+    return cv2.cvtColor(np.float32(levels.clip(0, 255) / 255)[None], cv2.COLOR_RGB2LAB)[0]
 
 
 def _extremes(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

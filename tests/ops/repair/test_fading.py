@@ -1,12 +1,14 @@
 """Faded prints are set right; photos in good colours, brown motifs, sepia and tinted prints are left."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from calotype.ops.repair.fading import Fading, measure_fading, measure_skin, remove_fading, suited_to_skin
 from calotype.picture.metadata.icc import SRGB_CURVE, SRGB_PRIMARIES, Curve, grey_profile, light_of, rgb_profile, srgb
-from tests.ops.repair.fades import FADES, LIGHT, aged, sepia, tinted
+from tests.ops.repair.fades import FADES, LIGHT, aged, cast, sepia, tinted
 from tests.ops.repair.scenes import clean, opened
 from tests.pages import ROOT
 
@@ -66,6 +68,36 @@ def test_most_faded_prints_are_found():
     assert np.mean([kind in FOUND for kind in kinds]) >= 0.8
 
 
+def test_aged_prints_are_found_by_black_white_and_pale_colours_together():
+    """Their colours come out stronger: neutral alone, they would be nearly as far from the truth as the print."""
+    errors, neutral = [], []
+    for name in COLOURED:
+        truth = reduced(clean()[name]())
+        faded = aged(1.0)(truth)
+        fading = measured(faded)
+        if fading.kind in FOUND:
+            for each, ratios in ((fading, errors), (replace(fading, kept=0.0, saturation=1.0), neutral)):
+                ratios.append(error(remove_fading(faded, each, LIGHT), truth) / error(faded, truth))
+    assert len(errors) >= 6 and np.median(errors) < min(0.9, 0.95 * np.median(neutral))
+
+
+@pytest.mark.parametrize("name", ["astronaut", "camera", "tower"])
+def test_a_sepia_print_with_stains_and_grain_keeps_its_tint(name):
+    assert measured(aged(1.0)(sepia(clean()[name]()))).kind == "toned"
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "tower"])
+def test_a_lifted_black_beside_full_white_is_haze(name):
+    haze = cast((1, 1, 1), (0.02, 0.028, 0.017))
+    assert measured(haze(clean()[name]())).kind == "unclear"
+
+
+def test_dyes_are_undone_as_dyes_in_a_rather_dark_photo_too():
+    truth = reduced(clean()["groot"]())
+    faded = FADES["all lost, yellowed"](truth)
+    assert measured(faded).exponent == 1 / 3 and error(repaired(faded), truth) < 0.6 * error(faded, truth)
+
+
 LANDMARKS = np.array([(202.0, 103), (245, 104), (223, 126), (204, 144), (242, 144)])  # of the astronaut
 
 
@@ -73,7 +105,7 @@ def test_skin_keeps_a_little_yellow_and_gets_colour_where_it_would_be_grey():
     """In the photo that ships, the upper left of the astronaut's."""
     faded, truth = opened(ROOT / "examples" / "collins.jpg"), clean()["astronaut"]()[:480, 36:420]
     landmarks = LANDMARKS - (36, 0)
-    skin, grey = measure_skin(faded, LIGHT, landmarks), measured(faded)
+    skin, grey = measure_skin(faded, LIGHT, landmarks), replace(measured(faded), kept=0.0, saturation=1.0)
     fading = suited_to_skin(grey, skin[None])
     assert 0 < fading.kept <= 0.3 and 1 < fading.saturation <= 1.5
     neutral, warm = (remove_fading(faded, each, LIGHT) for each in (grey, fading))
