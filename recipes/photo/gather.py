@@ -3,9 +3,9 @@
     python gather.py PACKAGES OUT [FACES]
 
 PACKAGES holds the files of each package below PACKAGES/NAME; FACES holds aligned synthetic faces, of which 200 are
-taken. OUT/train, OUT/held and OUT/marks get the photos, at most 1600 pixels wide or high, so that they are sharp: to
-train on, to measure with, and for networks that find scratches alone. All faces of one sheet (SHEET_rNNcNN.jpg) go to
-the same of the first two.
+taken. OUT/train, OUT/held, OUT/marks and OUT/clean get the photos, at most 1600 pixels wide or high, so that they are
+sharp: to train on, to measure with, and for networks that find scratches alone, to train on and to look for false
+alarms in. All faces of one sheet (SHEET_rNNcNN.jpg) go to the same of the first two.
 """
 
 import csv
@@ -22,7 +22,7 @@ HELD_SHEETS = 26  # of 256
 
 
 def main(packages: Path, out: Path, faces: Path | None = None) -> None:
-    for use in ("train", "held", "marks"):
+    for use in ("train", "held", "marks", "clean"):
         (out / use).mkdir(parents=True, exist_ok=True)
     with (Path(__file__).parent / "photos.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -30,7 +30,7 @@ def main(packages: Path, out: Path, faces: Path | None = None) -> None:
             with Image.open(path) as photo:
                 photo = photo.convert("RGB")
                 photo.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-                name = Path(row["file"]).parts[0].split(".")[0]  # a picture of Plasma has a folder of its own
+                name = row["file"].rpartition(".")[0].replace("/", "-")
                 photo.save(out / row["use"] / f"{name}.jpg", quality=95, subsampling=0)
     paths = sorted(faces.glob("*.jpg")) if faces else []
     for path in paths[:: max(1, len(paths) // FACES)]:
