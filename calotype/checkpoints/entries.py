@@ -320,7 +320,7 @@ _ENTRIES = (
         "a small network of our own that finds scratches, hairs and dust, trained on prints damaged for it",
         file="marks/model.safetensors",
         size=3_606_704,
-        sha256="3c3f72b3415d2bea19117af0c948217d3eef8c6519115aa164b033b2ca0df489",
+        sha256="4fccc3344d2c9ab80dc2e00a62b264e255175b390ffb0cd58de5929dd3960fdc",
     ),
     Entry(
         "yunet",

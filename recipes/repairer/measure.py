@@ -1,6 +1,6 @@
 """Measures a network that finds scratches, on photos that it never saw: damaged ones, and clean ones.
 
-    python measure.py MARKS.safetensors FOLDER [--half 0|1] [--sheet SHEET.png]
+    python measure.py MARKS.safetensors FOLDER [--clean FOLDER] [--half 0|1] [--sheet SHEET.png]
 
 FOLDER holds clean photos; some of scikit-image and Gradio are taken too, and, as clean pictures alone, all of
 `tests/ops/repair/scenes.py`. Each photo is made into two prints by `calotype.ops.degrade`: one gets the scratches and
@@ -9,7 +9,8 @@ and more than 1.2 times the noise around it; fainter damage counts neither way. 
 the one with which what is found is filled.
 
 Photos and pictures are halved by their names' order: values of the search by name were chosen on half 0, so half 1 is
-measured. What is not asked for kept its values, and is measured on both.
+measured. Those of what is not asked for were chosen on half 0 too; it is measured on both. Pictures of the folder of
+`--clean` chose nothing.
 """
 
 import argparse
@@ -56,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--clean", type=Path)
     parser.add_argument("--half", type=int, choices=(0, 1), default=1)
     parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()
@@ -76,6 +78,9 @@ def main() -> None:
         some = [one for n, both in enumerate(worn) for one in both if n % 2 in halves]
         measure_damaged(some, [find(one.marked, rule) for one in some], options.sheet if rule is ASKED else None)
         measure_clean({name: find(pictures[name], rule) for n, name in enumerate(names) if n % 2 in halves}, scenes)
+        if options.clean:
+            unseen = sorted(options.clean.glob("*.jpg"))
+            measure_clean({path.stem: find(opened(path), rule) for path in unseen}, scenes)
 
 
 def in_colour(pixels: np.ndarray) -> np.ndarray:

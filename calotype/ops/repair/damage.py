@@ -12,38 +12,40 @@ import numpy as np
 
 FEWEST = 6  # pixels of a mark
 LONG = 4.0  # square of the length over the area, from which a mark is a scratch or hair, and no speck
-AROUND, OWN = 128, 5  # pixels around a mark that may not be crowded; of its own count so many along its length
+LIKELY = 0.12, 0.5  # probabilities from which pixels may belong to a mark: two, as marks grow together in a crowd
+CLEAR = 0.05  # probability below which a pixel is not doubtful
+AROUND, AGAINST = 128, 125.0  # pixels around a mark; log odds that it loses where all of them are doubtful
 WIDE = 8.0  # pixels of a photo whose shorter side is REFERENCE, to which a mark is narrow: its area over its length
 MARGIN = 1  # pixels around a mark that are filled with it
 REFERENCE = 512  # shorter side of a photo to which the lengths refer, or less
+_LEVELS = np.arange(256).clip(1, 254) / 255
+LOG_ODDS = np.log(_LEVELS / (1 - _LEVELS)).astype(np.float32)  # of probabilities of 255
+DOUBT = np.rint(4 * 255 * _LEVELS * (1 - _LEVELS)).astype(np.uint8)  # of them: most where a mark is as likely as none
+DOUBT[: round(255 * CLEAR)] = 0
 EYE, MOUTH = 0.4, 0.3  # radius around a landmark in distances of the eyes
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How sure a mark has to be.
+    """How sure marks have to be, by their evidence: the mean log odds of their pixels, less what is doubtful around.
 
     Attributes:
-        likely: probability from which pixels belong to it.
-        surest: probability of its surest pixel.
-        mean: of all its pixels.
-        crowded: part of what is around it that may be likely too.
-        speck: length of a speck, in pixels of a photo whose shorter side is REFERENCE.
-        fewest: marks of a photo.
-        scratches: so many of them; stars, craters and glints are specks alone.
+        threshold: evidence from which a mark is filled, once its photo is damaged.
+        sure: evidence from which a mark shows that its photo is damaged.
+        fewest: so many marks have to show it.
+        scratches: so many of them long ones; stars, craters and glints are specks alone.
+        speck: length of a speck at most, in pixels of a photo whose shorter side is REFERENCE: pearls and watches stay.
     """
 
-    likely: float
-    surest: float
-    mean: float
-    crowded: float
-    speck: float
+    threshold: float
+    sure: float
     fewest: int
     scratches: int
+    speck: float
 
 
-ASKED = Rule(likely=0.12, surest=0.85, mean=0.55, crowded=0.05, speck=20.0, fewest=1, scratches=0)
-UNASKED = Rule(likely=0.3, surest=0.99, mean=0.75, crowded=0.015, speck=5.0, fewest=6, scratches=2)
+ASKED = Rule(threshold=-1.5, sure=-1.5, fewest=1, scratches=0, speck=20.0)
+UNASKED = Rule(threshold=1.0, sure=3.0, fewest=3, scratches=2, speck=5.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,44 +66,64 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     probability: (H, W) uint8, of 255: a byte a pixel, so that large pictures fit.
     kept: (H, W) bool, true where nothing is a mark, unless it goes on outside.
     """
-    is_likely = probability > 255 * rule.likely
+    is_mark, shows = (np.zeros(probability.shape, bool) for _ in range(2))
+    unit = max(1.0, min(probability.shape) / REFERENCE)
+    doubts = _doubts(probability, unit)
+    for likely in LIKELY:
+        labels, evidence = _evidence(probability, doubts, kept, probability > 255 * likely, unit, rule.speck)
+        is_mark |= (evidence > rule.threshold)[labels]
+        shows |= (evidence > rule.sure)[labels]
+    scratches, specks = _counted(shows)
+    if scratches + specks < rule.fewest or scratches < rule.scratches:
+        is_mark[:] = False
+    return Marks(is_mark, *_counted(is_mark))
+
+
+def _evidence(
+    probability: np.ndarray, doubts: np.ndarray, kept: np.ndarray, is_likely: np.ndarray, unit: float, speck: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the connected likely pixels, (H, W), and the evidence of each; -inf for what cannot be a mark."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(is_likely.astype(np.uint8))
-    of_pixel, values = labels[is_likely], probability[is_likely]
-    area = stats[:, cv2.CC_STAT_AREA].astype(float)
-    surest = np.zeros(count, np.uint8)
-    np.maximum.at(surest, of_pixel, values)
-    length = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
-    is_long = length**2 > LONG * area
+    of_pixel = labels[is_likely]
+    area, length, is_long = _shapes(stats)
 
     def mean(of: np.ndarray) -> np.ndarray:
         return np.bincount(of_pixel, of, count) / np.maximum(area, 1)
 
-    unit = max(1.0, min(probability.shape) / REFERENCE)
-    around = 2 * round(unit * AROUND / 2) + 1
-    near = _near(is_likely, around, int(unit))
-    own = np.minimum(np.minimum(area, OWN * unit * length), OWN * unit * around) / around**2
-    is_mark = (surest > 255 * rule.surest) & (mean(values) > 255 * rule.mean) & (area >= FEWEST)
-    is_mark &= (mean(near) - own < rule.crowded) & (mean(kept[is_likely]) < 0.5)
-    is_mark &= (is_long | (length <= rule.speck * unit)) & (area < WIDE * unit * length)
-    is_mark[0] = False
-    if is_mark.sum() < rule.fewest or (is_mark & is_long).sum() < rule.scratches:
-        is_mark[:] = False
-    return Marks(is_mark[labels], int((is_mark & is_long).sum()), int((is_mark & ~is_long).sum()))
+    rows, columns = np.nonzero(is_likely)
+    around = doubts[rows * doubts.shape[0] // len(labels), columns * doubts.shape[1] // labels.shape[1]]
+    evidence = mean(LOG_ODDS[probability[is_likely]] - AGAINST * around)
+    can_be = (area >= FEWEST) & (mean(kept[is_likely]) < 0.5) & (area < WIDE * unit * length)
+    can_be &= is_long | (length <= speck * unit)
+    can_be[0] = False
+    return labels, np.where(can_be, evidence, -np.inf)
 
 
-def _near(is_likely: np.ndarray, around: int, step: int) -> np.ndarray:
-    """What part of a square of `around` pixels is likely, for each likely pixel: (N,).
+def _shapes(stats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Area and length of connected parts, and whether each is long and thin."""
+    area = stats[:, cv2.CC_STAT_AREA].astype(float)
+    length = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
+    return area, length, length**2 > LONG * area
 
-    Counted in a copy that is smaller by `step`, so that a large photo needs little memory.
+
+def _counted(mask: np.ndarray) -> tuple[int, int]:
+    """How many scratches and specks are in a mask."""
+    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:]
+    scratches = int(_shapes(stats)[2].sum())
+    return scratches, len(stats) - scratches
+
+
+def _doubts(probability: np.ndarray, unit: float) -> np.ndarray:
+    """How doubtful a square of AROUND * `unit` pixels is, around each pixel: (h, w) float32 in [0, 1].
+
+    Counted in a copy that is smaller by whole numbers, so that a large photo needs little memory.
     """
-    height, width = is_likely.shape
-    small = is_likely.astype(np.uint8) * np.uint8(255)
+    height, width = probability.shape
+    small, step = cv2.LUT(probability, DOUBT), int(unit)
     if step > 1:
         small = cv2.resize(small, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA)
-    side = 2 * (around // step // 2) + 1
-    means = cv2.blur(small.astype(np.float32) / 255, (side, side), borderType=cv2.BORDER_REFLECT)
-    rows, columns = np.nonzero(is_likely)
-    return means[rows * means.shape[0] // height, columns * means.shape[1] // width]
+    side = 2 * round(unit * AROUND / 2 / step) + 1
+    return cv2.blur(small.astype(np.float32) / 255, (side, side), borderType=cv2.BORDER_REFLECT)
 
 
 def with_margin(mask: np.ndarray) -> np.ndarray:

@@ -85,9 +85,9 @@ def random_patch(photo: np.ndarray, side: int, rng: random.Random) -> np.ndarray
     height, width = photo.shape[:2]
     tilt = rng.uniform(-math.pi / 4, math.pi / 4) if rng.random() < TILTED else 0.0
     cos, sin = math.cos(tilt), math.sin(tilt)
-    spread = abs(cos) + abs(sin)  # width and height of the square's frame, over its side
-    whole = min(round(side * rng.choice(REDUCED)), int(min(height, width) / spread))
-    reach = whole * spread / 2
+    frame = abs(cos) + abs(sin)  # width and height of what holds the tilted square, over its side
+    whole = min(round(side * rng.choice(REDUCED)), int(min(height, width) / frame))
+    reach = whole * frame / 2
     middle_y, middle_x = (rng.uniform(reach, size - reach) for size in (height, width))
     if tilt:
         half = (whole - 1) / 2

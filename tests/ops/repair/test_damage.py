@@ -1,13 +1,13 @@
-"""Marks are what is sure of one, with what is likely beside it; crowds, buttons and eyes are none."""
+"""Marks are what is likely enough on the whole; doubtful crowds, buttons and eyes are none."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calotype.ops.repair.damage import ASKED, FEWEST, MARGIN, UNASKED, marks_of, parts_of_faces, with_margin
+from calotype.ops.repair.damage import ASKED, FEWEST, LIKELY, MARGIN, UNASKED, marks_of, parts_of_faces, with_margin
 
-UNSURE, CERTAIN = 180, 255
+UNSURE, DOUBTFUL, SURE, CERTAIN = 40, 130, 225, 255
 SHAPE = (300, 400)
 
 
@@ -19,11 +19,11 @@ def marks(probability, kept=None, rule=ASKED):
     return marks_of(probability, np.zeros(probability.shape, bool) if kept is None else kept, rule)
 
 
-def test_what_is_likely_belongs_to_a_mark_only_beside_a_sure_pixel():
-    assert 255 * ASKED.likely < UNSURE < 255 * ASKED.surest
+def test_what_is_likely_belongs_to_a_mark_where_the_rest_of_it_is_sure():
+    assert max(LIKELY) * 255 > UNSURE > min(LIKELY) * 255
     probability = drawn()
     probability[10, 5:45] = UNSURE
-    probability[10, 20] = CERTAIN
+    probability[10, 20:30] = CERTAIN
     probability[200, 5:45] = UNSURE
     found = marks(probability)
     assert (found.scratches, found.specks) == (1, 0)
@@ -44,22 +44,29 @@ def test_specks_are_told_from_scratches_and_large_round_ones_are_none():
     assert not found.mask[250, 5] and not found.mask[155, 205] and not found.mask[240, 310]
 
 
-def test_a_crowd_is_no_damage():
+def test_a_doubtful_crowd_is_no_damage_and_hides_what_is_unsure_in_it():
     probability = drawn()
-    probability[20:120:6, 20:120] = CERTAIN  # stripes
-    probability[200, 250:350] = CERTAIN
+    probability[20:120:6, 20:120] = DOUBTFUL  # stripes
+    probability[23, 20:120] = SURE
+    probability[250, 250:350] = SURE
     found = marks(probability)
-    assert found.scratches == 1 and not found.mask[:150].any()
+    assert found.scratches == 1 and found.mask[250, 300] and not found.mask[:150].any()
     net = drawn()
-    net[::20] = net[:, ::20] = CERTAIN  # joints of bricks hang together
+    net[::20] = net[:, ::20] = DOUBTFUL  # joints of bricks hang together
     assert marks(net).count == 0
+
+
+def test_many_sure_marks_do_not_hide_each_other():
+    probability = drawn()
+    probability[20:280:6, 20:380] = CERTAIN
+    assert marks(probability).scratches == 44
 
 
 @pytest.mark.parametrize("times", [2, 3, 5])
 def test_a_large_scan_is_judged_as_a_small_one(times):
     """What is around a mark is counted in a smaller copy of it."""
     probability = np.zeros((512, 600), np.uint8)
-    probability[20:220:6, 20:220] = CERTAIN
+    probability[20:220:6, 20:220] = DOUBTFUL
     probability[400:402, 250:350] = CERTAIN
     large = probability.repeat(times, 0).repeat(times, 1)
     assert np.array_equal(marks(large).mask, marks(probability).mask.repeat(times, 0).repeat(times, 1))
@@ -90,8 +97,13 @@ def test_unasked_a_few_marks_or_unsure_ones_are_left():
     specks, scratches = UNASKED.fewest - UNASKED.scratches, UNASKED.scratches
     assert marks(worn(specks, scratches, CERTAIN), rule=UNASKED).count == UNASKED.fewest
     assert marks(worn(specks - 1, scratches, CERTAIN), rule=UNASKED).count == 0
-    assert marks(worn(specks, scratches, 240), rule=UNASKED).count == 0 < marks(worn(specks, scratches, 240)).count
-    assert marks(worn(2 * specks, 0, CERTAIN), rule=UNASKED).count == 0  # stars
+    assert marks(worn(specks, scratches, SURE), rule=UNASKED).count == 0 < marks(worn(specks, scratches, SURE)).count
+    assert marks(worn(2 * UNASKED.fewest, 0, CERTAIN), rule=UNASKED).count == 0  # stars
+    some = worn(specks, scratches, CERTAIN)
+    some[300, 600:700] = SURE
+    assert marks(some, rule=UNASKED).count == UNASKED.fewest + 1  # the photo is damaged
+    some[350:360, 700:710] = CERTAIN  # a watch
+    assert marks(some, rule=UNASKED).count == UNASKED.fewest + 1 == marks(some).count - 1
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 5))
