@@ -124,7 +124,9 @@ def measure_prints(name: str, fade: Fade, photos: dict[str, np.ndarray], models:
         if result is not None:
             errors.append((error(print_, truth), error(result, truth)))
     row = f"| {name} | {len(errors)} of {len(photos)} |"
-    if errors:
+    if not errors:
+        row += " – | – | – | – |"
+    else:
         before, after = np.array(errors).T
         ratio = 100 * after / before
         row += f" {before.mean():.1f} | {after.mean():.1f} | {np.median(ratio):.0f} % | {ratio.max():.0f} % |"

@@ -122,6 +122,15 @@ def test_skin_that_comes_out_as_skin_changes_nothing():
         assert fading.kept == 0 and fading.saturation == 1
 
 
+def test_an_aged_print_whose_skin_comes_out_as_skin_keeps_its_yellow_and_gets_all_colour():
+    faded = opened(ROOT / "examples" / "collins.jpg")
+    aged_print = measured(faded)
+    assert aged_print.kept == pytest.approx(0.3) and aged_print.saturation == 1.5
+    skin = measure_skin(faded, LIGHT, LANDMARKS - (36, 0)) + (10, 0, -10)  # a little redder
+    fading = suited_to_skin(aged_print, skin[None])
+    assert fading.kept == pytest.approx(0.3) and fading.saturation == 1.5
+
+
 def test_skin_is_measured_where_a_face_reaches_beyond_the_picture():
     pixels = np.full((40, 30, 3), (200, 150, 120), np.uint8)
     landmarks = np.array([(-40.0, -30), (60, -30), (10, 0), (-30, 90), (50, 90)])
