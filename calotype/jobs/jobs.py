@@ -55,7 +55,7 @@ class StoredResult:
 
     @property
     def is_picture(self) -> bool:
-        """Whether this is a picture of its own: no other kind of file, and none that explains another picture."""
+        """Whether this is a picture: no other kind of file, and none that explains another; a grid counts."""
         return self.media_type.startswith("image/") and self.facts.get("beside") not in EXPLAINING
 
 

@@ -1,6 +1,7 @@
 """In Chromium: damage is marked by hand, and what restoring invented is shown."""
 
 import io
+import shutil
 from random import Random
 
 import numpy as np
@@ -170,12 +171,12 @@ def test_the_damage_that_was_found_is_corrected_and_restored_with(worn, visit, e
     studio.store.close()
 
 
-def restored_with(studio, folder, task, found):
-    """A job of a grey photo, with this mask as a worker stores it."""
+def restored_with(studio, folder, task, found, photos=1):
+    """A job of a grey photo, or of several alike, with this mask as a worker stores it."""
     content = io.BytesIO()
     Image.new("RGB", (480, 120), "grey").save(content, "PNG")
     source = f"{studio.store.upload(LOCAL, io.BytesIO(content.getvalue())).id}/grey.png"
-    job = studio.store.submit(LOCAL, "restore", task, files={"source": source})
+    job = studio.store.submit(LOCAL, "restore", task, files={"source": source if photos == 1 else [source] * photos})
     results = []
     for name, picture, facts in (("grey.png", content.getvalue(), {}), ("grey-mask.png", found, {"beside": "mask"})):
         (folder / name).write_bytes(picture)
@@ -221,6 +222,79 @@ def test_it_is_said_where_nothing_is_marked_in_red(tmp_path, visit, size, repair
             assert painted.shape == (120, 480) and painted[60, 100:190].all() and not painted[:, 250:].any()
         else:
             assert job.files["mask"].startswith(first.results[1].sha256)
+    studio.store.close()
+
+
+@pytest.mark.parametrize(
+    ("photos", "task"), [(2, {}), (1, {"aligned": True})], ids=["several photos", "an aligned face"]
+)
+def test_no_mask_is_corrected_that_is_not_the_one_of_a_photo(tmp_path, visit, photos, task):
+    mask = io.BytesIO()
+    Image.new("L", (480, 120)).save(mask, "PNG")
+    studio = StudioService(tmp_path)
+    restored_with(studio, tmp_path, {"has_mask": True, **task}, mask.getvalue(), photos)
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("tab", name="Gallery").click()
+        page.locator("ct-gallery .ct-open").click()
+        page.locator("dialog").get_by_role("link", name="Download").wait_for()
+        expect(page.get_by_role("button", name="Correct the damage found")).to_have_count(0)
+        assert page.context.faults == []
+    studio.store.close()
+
+
+def test_restoring_with_the_corrected_mask_goes_on_when_the_service_is_back(tmp_path, visit):
+    mask = io.BytesIO()
+    Image.new("L", (480, 120)).save(mask, "PNG")
+    studio = StudioService(tmp_path)
+    restored_with(studio, tmp_path, {"has_mask": True}, mask.getvalue())
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("tab", name="Gallery").click()
+        page.locator("ct-gallery .ct-open").click()
+        page.get_by_role("button", name="Correct the damage found").click()
+        lost = []
+        page.route("**/jobs", lambda route: lost.append(route.request.method) or route.abort(), times=2)
+        page.get_by_role("button", name="Restore with it").click()
+        page.locator("dialog .ct-fault").get_by_text("goes on by itself").wait_for()
+        page.get_by_text("1 photo is in the queue").wait_for()
+        assert lost == ["POST", "POST"]
+        assert len(studio.store.find(kinds=("restore",), states=("queued",))) == 1
+    studio.store.close()
+
+
+@pytest.mark.parametrize(
+    ("masks", "shown"),
+    [
+        ("{id}/found.png", "found.png"),
+        ("{id}", "mask.png"),
+        (["{id}/found.png"], "found.png"),
+        (["{id}/a.png"] * 2, ""),
+    ],
+    ids=["one", "without a name", "a list of one", "several"],
+)
+def test_the_mask_of_a_job_is_that_of_its_photo_if_it_is_one(files, visit, masks, shown):
+    studio = StudioService(files)
+    photo, mask = (studio.store.upload(LOCAL, (files / name).open("rb")).id for name in ("print.png", "found.png"))
+    source = f"{photo}/print.png"
+    first = studio.store.submit(LOCAL, "find_faces", {}, files={"source": source})
+    width, height = SIZE
+    facts = {"found": [], "width": width, "height": height}
+    shutil.copy(files / "print.png", files / "small-print.png")
+    result = NewResult(files / "small-print.png", "print.png", "image/png", facts)
+    studio.store.finish(studio.store.claim("tester"), [result], 1.0)
+    given = masks.format(id=mask) if isinstance(masks, str) else [each.format(id=mask) for each in masks]
+    studio.store.submit(LOCAL, "restore", {}, files={"source": source, "mask": given}, parent=first.id)
+    with serving(studio.app) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Mark damage").click()
+        page.locator("dialog canvas").wait_for()
+        expect(page.locator("dialog p[role=status]")).to_contain_text(f"Mask: {shown}" if shown else BRUSH)
+        page.get_by_role("button", name="Close").click()
+        expect(page.get_by_role("button", name="Damage: ")).to_have_count(1 if shown else 0)
+        if shown:
+            expect(page.get_by_role("button", name=f"Damage: {shown}")).to_have_count(1)
+        assert page.context.faults == []
     studio.store.close()
 
 

@@ -1,6 +1,6 @@
 // The damage of a photo, marked by hand: painted over it, or a mask from a file.
 
-import { Fault, get, submit } from "./api.js";
+import { Fault, get, submit, untilAnswered } from "./api.js";
 import { openDialog } from "./compare.js";
 import { el, guarded, toast } from "./dom.js";
 import { PICTURES } from "./dropzone.js";
@@ -25,8 +25,9 @@ export async function markDamage(photo, take) {
  */
 export async function correctDamage(job, submitted = () => {}) {
   const { id, name } = uploadOf(job);
-  const restore = async (mask) => {
-    submitted(await submit({ kind: job.kind, task: maskedTask(job.task), files: { ...job.files, mask }, parent: await parentOf(job) }));
+  const restore = async (mask, waits) => {
+    const order = { kind: job.kind, task: maskedTask(job.task), files: { ...job.files, mask }, parent: await parentOf(job, waits) };
+    submitted(await untilAnswered(() => submit(order), waits));
     toast(_("1 photo is in the queue"));
   };
   return openDamage({ name, upload: id, found: foundOf(job), isSearched: findsMarks(job.task) && !job.files.mask }, restore);
@@ -40,9 +41,9 @@ function maskedTask(task) {
 }
 
 /** The parent of a job, unless it was deleted. */
-async function parentOf({ parent }) {
+async function parentOf({ parent }, waits) {
   const unlessGone = (fault) => (fault.status === 404 ? null : Promise.reject(fault));
-  return parent && (await get(`/jobs/${parent}`).then((job) => job.id, unlessGone));
+  return parent && (await untilAnswered(() => get(`/jobs/${parent}`), waits).then((job) => job.id, unlessGone));
 }
 
 /**
@@ -81,10 +82,11 @@ async function openDamage({ name, upload: id, size = null, mask = null, found = 
     if (given === file) lay(file, marks);
   };
   const input = el("input", { type: "file", accept: PICTURES, hidden: true, onchange: () => input.files[0] && guarded(() => choose(input.files[0])) });
+  const waits = (lost) => (fault.textContent = lost.message);
   const done = async () => {
     try {
       const chosen = given ?? (painter && (found || !painter.isEmpty) ? await maskOf(painter, bitmap) : null);
-      await take(chosen && `${await upload(chosen)}/${safeName(chosen.name)}`);
+      await take(chosen && `${await upload(chosen, null, waits)}/${safeName(chosen.name)}`, waits);
     } catch (cause) {
       fault.textContent = cause.message;
       return false;
@@ -117,7 +119,7 @@ function hint(found, isEmpty, isSearched) {
 }
 
 async function uploaded(ref) {
-  const [id, name] = ref.split("/");
+  const [id, name = "mask.png"] = ref.split("/");
   return new File([await contentOf(`/uploads/${id}`)], name);
 }
 
@@ -137,6 +139,8 @@ async function layerOf(file, bitmap) {
     return mask && isAlike(mask, bitmap) ? opaque(mask) : null;
   } catch {
     return null; // larger than the browser draws
+  } finally {
+    mask?.close();
   }
 }
 

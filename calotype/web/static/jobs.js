@@ -122,8 +122,8 @@ export const isPicture = (result) => result.media_type.startsWith("image/") && !
 /** The picture of what was invented in the result of a job, if it was asked for. */
 export const inventedOf = (job) => explained(job, "uncertainty");
 
-/** The mask of the damage that a job found and repaired, if it was asked for. */
-export const foundOf = (job) => explained(job, "mask");
+/** The mask of the damage that a job found and repaired, if it was asked for and can be corrected: that of one photo. */
+export const foundOf = (job) => (job && [job.files.source].flat().length === 1 && !job.task.aligned ? explained(job, "mask") : null);
 
 function tabTitle(name) {
   const titles = { restore: _("Restore"), split: _("Scans"), colour: _("Colour"), imagine: _("Imagine"), train: _("Train"), queue: _("Queue"), gallery: _("Gallery"), models: _("Models"), settings: _("Settings") };

@@ -31,9 +31,10 @@ export class Photo extends Source {
     return { source: this.source, ...(this.mask ? { mask: this.mask } : {}) };
   }
 
-  /** The mask of the damage, marked by hand: an upload, as a file of an order. */
+  /** The mask of the damage, marked by hand: an upload, as a file of an order; a job of several photos may have several. */
   get mask() {
-    return (this.marked ?? this.result?.files.mask) || null;
+    const masks = [this.marked ?? this.result?.files.mask ?? ""].flat();
+    return (masks.length === 1 && masks[0]) || null;
   }
 
   /** Takes a mask of the damage, or none, and keeps it for this browser until it is sent. */

@@ -361,7 +361,7 @@ customElements.define(
         said.length > 0 && listed(said, "ct-soft"),
         this.measures(photo, picture),
         el("div", { class: "ct-faces" }, faces),
-        photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] ?? "" })} ×`),
+        photo.mask && el("button", { type: "button", class: "ct-plain", title: _("Take this back"), onclick: () => this.mark(photo, null) }, `${_("Damage: {name}", { name: photo.mask.split("/")[1] ?? "mask.png" })} ×`),
         el("div", { class: "ct-status", "aria-live": "polite" }),
         el("div", { class: "ct-bar" }, buttons),
       );
