@@ -165,7 +165,7 @@ def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
         black, white = (np.repeat(_luma(point), len(point)) for point in (black, white))
     highest = white.max() + RAISED * (max(WHITEST, white.max()) - white.max())
     kept = 1.0 if np.ptp(white) > WHITE_TINT else fading.kept
-    target = highest * (1 - kept * (1 - white / white.max()))
+    target = highest * (1 - kept * (1 - white / max(1.0, white.max())))
     lowest = black if black.max() <= DARK else np.full_like(black, min(DARKEST, black.min()))
     low, high, to_low, to_high = (
         _light_of(levels)[:, None] ** fading.exponent for levels in (black, white, lowest, target)

@@ -126,9 +126,15 @@ def test_an_aged_print_whose_skin_comes_out_as_skin_keeps_its_yellow_and_gets_al
     faded = opened(ROOT / "examples" / "collins.jpg")
     aged_print = measured(faded)
     assert aged_print.kept == pytest.approx(0.3) and aged_print.saturation == 1.5
-    skin = measure_skin(faded, LIGHT, LANDMARKS - (36, 0)) + (10, 0, -10)  # a little redder
+    skin = measure_skin(faded, LIGHT, LANDMARKS - (36, 0)) + np.array([10, 0, -10])  # a little redder
     fading = suited_to_skin(aged_print, skin[None])
     assert fading.kept == pytest.approx(0.3) and fading.saturation == 1.5
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_black_picture_stays_black():
+    black = np.zeros((64, 80, 3), np.uint8)
+    assert not remove_fading(black, measured(black), LIGHT).any()
 
 
 def test_skin_is_measured_where_a_face_reaches_beyond_the_picture():
