@@ -9,7 +9,9 @@ for package in $(sed -E 's/^[^,]*,([^,]*),.*/\1/' "$here/photos.csv" | grep -v -
     [ -d "$out/packages/$package" ] && continue
     (cd "$out/packages" && apt-get download "$package")
     dpkg-deb -x "$out/packages/${package}"_*.deb "$out/packages/$package.part"
-    python "$here/resources.py" "$out/packages/$package.part"
+    if find "$out/packages/$package.part" -name "*.rcc" | grep -q .; then
+        python "$here/resources.py" "$out/packages/$package.part"
+    fi
     mv "$out/packages/$package.part" "$out/packages/$package"
 done
 python "$here/gather.py" "$out/packages" "$out/photos" ${faces:+"$faces"}
