@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="writes photos, prints of amount 1 and what becomes of them")
     options = parser.parse_args()
     models = Models(Settings.gather({"device": "cpu"}, environ={}))
-    files = {path.stem: path for folder in options.folders for path in folder.iterdir() if path.suffix in SUFFIXES}
-    photos = {name: opened(files[name]) for name in sorted(files)[options.half :: 2]}
+    files = {path for folder in options.folders for path in folder.iterdir() if path.suffix in SUFFIXES}
+    photos = {path: opened(path) for path in sorted(files, key=lambda path: (path.stem, path))[options.half :: 2]}
     measure_clean(photos, models)
     print("\n| print | found | error before | after | of that: median | the worst |\n|---|---|---|---|---|---|")
     for name, fade in prints().items():
@@ -89,8 +89,8 @@ def aged(pixels: np.ndarray, seed: int, amount: float) -> np.ndarray:
     return to_pixels(age(to_tensor(pixels), seed, amount), pixels)
 
 
-def seed_of(name: str) -> int:
-    return random.Random(name).getrandbits(30)
+def seed_of(path: Path) -> int:
+    return random.Random(path.stem).getrandbits(30)
 
 
 def restored(pixels: np.ndarray, models: Models) -> np.ndarray | None:
@@ -109,17 +109,17 @@ def error(pixels: np.ndarray, truth: np.ndarray) -> float:
     return float(deltaE_ciede2000(rgb2lab(pixels[::2, ::2]), rgb2lab(truth[::2, ::2])).mean())
 
 
-def measure_clean(photos: dict[str, np.ndarray], models: Models) -> None:
-    results = {name: restored(pixels, models) for name, pixels in photos.items()}
-    changed = {name: error(result, photos[name]) for name, result in results.items() if result is not None}
+def measure_clean(photos: dict[Path, np.ndarray], models: Models) -> None:
+    results = {path: restored(pixels, models) for path, pixels in photos.items()}
+    changed = {path: error(result, photos[path]) for path, result in results.items() if result is not None}
     print(f"{len(changed)} of {len(photos)} clean photos changed, by a mean CIEDE2000 of:")
-    print("  " + ", ".join(f"{name} {difference:.1f}" for name, difference in changed.items()))
+    print("  " + ", ".join(f"{path} {difference:.1f}" for path, difference in changed.items()))
 
 
-def measure_prints(name: str, fade: Fade, photos: dict[str, np.ndarray], models: Models) -> None:
+def measure_prints(name: str, fade: Fade, photos: dict[Path, np.ndarray], models: Models) -> None:
     errors = []
-    for photo, truth in photos.items():
-        print_ = fade(truth, seed_of(photo))
+    for path, truth in photos.items():
+        print_ = fade(truth, seed_of(path))
         result = restored(print_, models)
         if result is not None:
             errors.append((error(print_, truth), error(result, truth)))
@@ -133,11 +133,11 @@ def measure_prints(name: str, fade: Fade, photos: dict[str, np.ndarray], models:
     print(row, flush=True)
 
 
-def write_sheet(photos: dict[str, np.ndarray], models: Models, path: Path) -> None:
+def write_sheet(photos: dict[Path, np.ndarray], models: Models, path: Path) -> None:
     """One row for each photo: clean, aged, restored; black where nothing was found."""
     rows = []
-    for name, truth in photos.items():
-        print_ = aged(truth, seed_of(name), 1.0)
+    for photo, truth in photos.items():
+        print_ = aged(truth, seed_of(photo), 1.0)
         result = restored(print_, models)
         row = np.hstack([truth, print_, np.zeros_like(truth) if result is None else result])
         rows.append(np.pad(row, ((0, 0), (0, 3 * MAX_SIDE - row.shape[1]), (0, 0))))
