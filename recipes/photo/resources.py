@@ -23,7 +23,8 @@ def main(folder: Path) -> None:
             entry = entries.next()
             target = folder / entry.removeprefix(":/")
             target.parent.mkdir(parents=True, exist_ok=True)
-            QFile.copy(entry, str(target))
+            if not (target.exists() or QFile.copy(entry, str(target))):
+                sys.exit(f"{target} cannot be written")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from skimage.data import astronaut, brick, camera, chelsea, stereo_motorcycle
 
 from calotype.checkpoints.bundled import shipped
 from calotype.errors import CalotypeError
-from calotype.models.face_detector import Detector, iou
+from calotype.models.face_detector import LANDMARK_WIDTHS, Detector, iou
 from tests.ops.repair.scenes import FOLDERS, SCENES, opened
 
 EYES, NOSE, MOUTH = slice(0, 2), 2, slice(3, 5)
@@ -146,6 +146,18 @@ def test_most_faces_show_which_side_is_up(detector, photo):
     group = np.hstack([small, small, np.rot90(small)])
     assert [detector.upright_turns(np.rot90(group, quarters)) for quarters in range(3)] == [0, 3, 2]
     assert detector.upright_turns(np.hstack([np.rot90(small), np.rot90(small, 2)])) == 0
+
+
+def test_a_turned_photo_is_looked_at_once_in_each_crop(detector, photo, monkeypatch):
+    seen, detect = [], detector._detect
+
+    def counted(picture, scale):
+        seen.append((picture.tobytes(), picture.shape, scale))
+        return detect(picture, scale)
+
+    monkeypatch.setattr(detector, "_detect", counted)
+    assert len(detector.find(np.rot90(photo))) == 1
+    assert len(seen) == len(set(seen)) > len(LANDMARK_WIDTHS)
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Marks on a print, out of where a network takes them to be likely. Arrays in, arrays out.
 
-What is likely is no mark where much around it is likely too, as in grass, writing and brick walls, nor where it is
+What is likely is no mark where much around it is doubtful, as in grass, writing and brick walls, nor where it is
 large and round, as a button. A scratch may cross a face; what lies within its eyes or mouth is none.
 """
 
@@ -27,7 +27,8 @@ EYE, MOUTH = 0.4, 0.3  # radius around a landmark in distances of the eyes
 
 @dataclass(frozen=True)
 class Rule:
-    """How sure marks have to be, by their evidence: the mean log odds of their pixels, less what is doubtful around.
+    """How sure marks have to be, by their evidence: the mean log odds of their pixels, less what is doubtful around
+    and in them.
 
     Attributes:
         threshold: evidence from which a mark is filled, once its photo is damaged.
@@ -70,33 +71,45 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     unit = max(1.0, min(probability.shape) / REFERENCE)
     doubts = _doubts(probability, unit)
     for likely in LIKELY:
-        labels, evidence = _evidence(probability, doubts, kept, probability > 255 * likely, unit, rule.speck)
-        is_mark |= (evidence > rule.threshold)[labels]
-        shows |= (evidence > rule.sure)[labels]
+        places = np.nonzero(probability > 255 * likely)
+        evidence = _evidence(probability, doubts, kept, places, unit, rule.speck)
+        is_mark[places] |= evidence > rule.threshold
+        shows[places] |= evidence > rule.sure
     scratches, specks = _counted(shows)
     if scratches + specks < rule.fewest or scratches < rule.scratches:
-        is_mark[:] = False
+        return Marks(np.zeros_like(is_mark), 0, 0)
     return Marks(is_mark, *_counted(is_mark))
 
 
 def _evidence(
-    probability: np.ndarray, doubts: np.ndarray, kept: np.ndarray, is_likely: np.ndarray, unit: float, speck: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the connected likely pixels, (H, W), and the evidence of each; -inf for what cannot be a mark."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(is_likely.astype(np.uint8))
-    of_pixel = labels[is_likely]
+    probability: np.ndarray,
+    doubts: np.ndarray,
+    kept: np.ndarray,
+    places: tuple[np.ndarray, ...],
+    unit: float,
+    speck: float,
+) -> np.ndarray:
+    """(N,) of what each likely pixel belongs to; -inf where that cannot be a mark.
+
+    Args:
+        places: rows and columns of the likely pixels, (N,) each.
+    """
+    is_likely = np.zeros(probability.shape, np.uint8)
+    is_likely[places] = 1
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(is_likely)
+    of_pixel = labels[places]
     area, length, is_long = _shapes(stats)
 
     def mean(of: np.ndarray) -> np.ndarray:
         return np.bincount(of_pixel, of, count) / np.maximum(area, 1)
 
-    rows, columns = np.nonzero(is_likely)
-    around = doubts[rows * doubts.shape[0] // len(labels), columns * doubts.shape[1] // labels.shape[1]]
-    evidence = mean(LOG_ODDS[probability[is_likely]] - AGAINST * around)
-    can_be = (area >= FEWEST) & (mean(kept[is_likely]) < 0.5) & (area < WIDE * unit * length)
+    rows, columns = (
+        place * size // whole for place, size, whole in zip(places, doubts.shape, labels.shape, strict=True)
+    )
+    evidence = mean(LOG_ODDS[probability[places]] - AGAINST * doubts[rows, columns])
+    can_be = (area >= FEWEST) & (mean(kept[places]) < 0.5) & (area < WIDE * unit * length)
     can_be &= is_long | (length <= speck * unit)
-    can_be[0] = False
-    return labels, np.where(can_be, evidence, -np.inf)
+    return np.where(can_be, evidence, -np.inf)[of_pixel]
 
 
 def _shapes(stats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -90,10 +90,7 @@ def random_patch(photo: np.ndarray, side: int, rng: random.Random) -> np.ndarray
     reach = whole * frame / 2
     middle_y, middle_x = (rng.uniform(reach, size - reach) for size in (height, width))
     if tilt:
-        half = (whole - 1) / 2
-        x, y = middle_x - 0.5 - half * (cos - sin), middle_y - 0.5 - half * (cos + sin)
-        affine, flags = np.array([[cos, -sin, x], [sin, cos, y]]), cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-        crop = cv2.warpAffine(photo, affine, (whole, whole), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        crop = _tilted(photo, whole, (middle_x, middle_y), (cos, sin))
     else:
         top, left = round(middle_y - reach), round(middle_x - reach)
         crop = photo[top : top + whole, left : left + whole]
@@ -104,12 +101,20 @@ def random_patch(photo: np.ndarray, side: int, rng: random.Random) -> np.ndarray
     return _toned(crop, rng) if rng.random() < TONED else crop
 
 
+def _tilted(photo: np.ndarray, whole: int, middle: tuple[float, float], turn: tuple[float, float]) -> np.ndarray:
+    """The square of `whole` pixels around a point (x, y) of a photo, turned by the angle of this cosine and sine."""
+    (x, y), (cos, sin), half = middle, turn, (whole - 1) / 2
+    corner_x, corner_y = x - 0.5 - half * (cos - sin), y - 0.5 - half * (cos + sin)
+    affine, flags = np.array([[cos, -sin, corner_x], [sin, cos, corner_y]]), cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(photo, affine, (whole, whole), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+
+
 def _toned(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
     """With other light: each channel to a power, and a narrower range. (H, W, 3) in [0, 1]."""
     exponent = rng.gauss(0, 0.35)
     powers = np.array([math.exp(exponent + rng.gauss(0, 0.08)) for _ in range(3)], np.float32)
     contrast = rng.uniform(0.6, 1)
-    return rng.uniform(0, 1 - contrast) + contrast * pixels.clip(0, 1) ** powers
+    return rng.uniform(0, 1 - contrast) + contrast * pixels**powers
 
 
 def printed(x: Tensor, rng: random.Random, generator: torch.Generator, unit: float) -> Tensor:

@@ -52,8 +52,16 @@ def test_a_doubtful_crowd_is_no_damage_and_hides_what_is_unsure_in_it():
     found = marks(probability)
     assert found.scratches == 1 and found.mask[250, 300] and not found.mask[:150].any()
     net = drawn()
-    net[::20] = net[:, ::20] = DOUBTFUL  # joints of bricks hang together
+    net[::20] = net[:, ::20] = CERTAIN  # joints of bricks hang together
     assert marks(net).count == 0
+
+
+def test_a_sure_mark_is_found_where_what_is_likely_around_it_is_too_large_for_one():
+    probability = drawn()
+    probability[100:140, 100:140] = UNSURE
+    probability[120, 100:140] = CERTAIN
+    found = marks(probability)
+    assert found.mask[120, 100:140].all() and found.mask.sum() == 40 and found.count == 1
 
 
 def test_many_sure_marks_do_not_hide_each_other():
@@ -97,7 +105,7 @@ def test_unasked_a_few_marks_or_unsure_ones_are_left():
     specks, scratches = UNASKED.fewest - UNASKED.scratches, UNASKED.scratches
     assert marks(worn(specks, scratches, CERTAIN), rule=UNASKED).count == UNASKED.fewest
     assert marks(worn(specks - 1, scratches, CERTAIN), rule=UNASKED).count == 0
-    assert marks(worn(specks, scratches, SURE), rule=UNASKED).count == 0 < marks(worn(specks, scratches, SURE)).count
+    assert marks(worn(specks, scratches, 240), rule=UNASKED).count == 0 < marks(worn(specks, scratches, 240)).count
     assert marks(worn(2 * UNASKED.fewest, 0, CERTAIN), rule=UNASKED).count == 0  # stars
     some = worn(specks, scratches, CERTAIN)
     some[300, 600:700] = SURE

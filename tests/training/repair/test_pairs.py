@@ -23,7 +23,7 @@ def ramps(height, width):
 def as_lit():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "TONED", 0.0)
-        yield
+        yield patch
 
 
 @given(st.integers(64, 250), st.integers(64, 250), st.integers(0, 10_000))
@@ -39,6 +39,17 @@ def test_a_patch_is_a_square_of_the_photo_and_shows_nothing_from_beyond_its_edge
     (a, b), (c, d) = slopes[:2]
     assert a * a + b * b == pytest.approx(c * c + d * d, rel=0.05)  # pixels stay square
     assert abs(a * c + b * d) < 0.05 * (a * a + b * b)
+
+
+def test_other_light_changes_the_tones_of_a_patch_and_stays_in_range(as_lit):
+    usual = random_patch(ramps(200, 240), SIDE, random.Random(3))
+    as_lit.setattr(pairs, "TONED", 1.0)
+    toned = random_patch(ramps(200, 240), SIDE, random.Random(3))
+    assert toned.dtype == np.float32 and toned.min() >= 0 and toned.max() <= 1
+    assert np.abs(toned - usual).mean() > 0.01
+    for channel in range(2):
+        order = usual[..., channel].ravel().argsort(kind="stable")
+        assert (np.diff(toned[..., channel].ravel()[order]) >= -1e-6).all()  # lighter stays lighter
 
 
 def test_about_half_of_the_patches_are_tilted():
