@@ -9,8 +9,8 @@ and more than 1.2 times the noise around it; fainter damage counts neither way. 
 the one with which what is found is filled.
 
 Photos and pictures are halved by their names' order: values of the search by name were chosen on half 0, so half 1 is
-measured. Those of what is not asked for were chosen on half 0 too; it is measured on both. Pictures of the folder of
-`--clean` chose nothing.
+measured; it only decided between values that were as good on half 0. Those of what is not asked for were chosen so that
+no clean picture of either half is repaired. Pictures of the folder of `--clean` did not choose.
 """
 
 import argparse
