@@ -154,8 +154,10 @@ def test_the_damage_that_was_found_is_corrected_and_restored_with(worn, visit, e
         expect(page.locator("ct-gallery .ct-card")).to_have_count(3, timeout=120_000)
         third = studio.store.find(kinds=("restore",))[0]
         assert "mask" in third.files and not pixels_of(studio, third.results[1]).any()
-        page.locator("ct-gallery .ct-open").last.click()
-        page.get_by_role("button", name="Correct the damage found").click()  # of the first one
+        page.locator("ct-gallery .ct-open").last.click()  # the first one
+        page.locator("dialog summary").get_by_text("Measured: ").click()
+        expect(page.locator("dialog .ct-figures .is-beyond").first).to_contain_text("found and filled")
+        page.get_by_role("button", name="Correct the damage found").click()
         page.get_by_role("button", name="Restore with it").click()
         expect(page.locator("dialog")).to_have_count(1)
         page.get_by_role("button", name="Close").click()

@@ -8,6 +8,7 @@ import { el, guarded, keepFocus, listed, toast } from "./dom.js";
 import { hand } from "./hand.js";
 import { asMany, foundOf, inventedOf, isExplaining, isPicture, isTrial, jobTitle, joined, kindTitle, openTab, smallOf } from "./jobs.js";
 import { watch } from "./live.js";
+import { measured } from "./measures.js";
 import { SHOWN_BY_BROWSER } from "./photo.js";
 import { _, duration } from "./texts.js";
 import { fileOf, upload } from "./upload.js";
@@ -32,7 +33,7 @@ const sizeOf = (bytes) => (bytes < 2 ** 20 ? `${Math.max(1, Math.round(bytes / 2
 
 /** What is known of a picture: pairs of a title and a text. */
 function recordOf(job, result, options) {
-  const { width, height, seconds, faces, seed, notes } = result.facts;
+  const { width, height, seconds, faces, seed, notes, measures } = result.facts;
   const task = { ...("model" in options ? { model: options.model.default } : {}), ...job.task, ...(seed === undefined ? {} : { seed }) };
   const written = (value) => (typeof value === "boolean" ? (value ? _("switched on") : _("switched off")) : typeof value === "object" ? JSON.stringify(value) : String(value));
   return [
@@ -43,6 +44,7 @@ function recordOf(job, result, options) {
     ...Object.entries(task).map(([name, value]) => [options[name]?.title ?? name.replaceAll("_", " "), written(value)]),
     seconds && [_("Took"), duration(seconds)],
     notes && [_("Notes"), listed(notes)],
+    measures?.length && [_("Measures"), measured(measures)],
     [_("File"), `${result.name} · ${sizeOf(result.size)}`],
   ].filter(Boolean);
 }

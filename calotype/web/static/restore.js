@@ -10,6 +10,7 @@ import { hand, takeFor } from "./hand.js";
 import { downloadAll } from "./archive.js";
 import { FINISHED, foundOf, inventedOf, isPicture, progressOf, stateText, uploadOf } from "./jobs.js";
 import { watch } from "./live.js";
+import { measured } from "./measures.js";
 import { clearFaults, onOrder, showFault } from "./orders.js";
 import { Photo, SHOWN_BY_BROWSER } from "./photo.js";
 import * as removals from "./removals.js";
@@ -367,19 +368,10 @@ customElements.define(
       );
     }
 
-    /** What was found before restoring: figures, thresholds and decisions; those of the result where there is one. */
+    /** Those of the result where there is one, else those of the photo. */
     measures(photo, picture) {
       const isDone = photo.result && !photo.planned;
-      const measures = isDone ? (picture?.facts.measures ?? []) : photo.measures;
-      if (!measures.length) return null;
-      const beyond = measures.filter((measure) => measure.is_beyond).length;
-      const first = [...measures].sort((a, b) => b.is_beyond - a.is_beyond);
-      const lines = first.map(({ title, value, threshold, decision, is_beyond: isBeyond }) => {
-        const figures = _("{title}: {value}, threshold {threshold}", { title, value, threshold });
-        return el("li", { class: isBeyond ? "is-beyond" : "" }, el("span", {}, figures), el("br"), decision);
-      });
-      const summary = _("Measured: {beyond} of {count} beyond their threshold", { beyond, count: measures.length });
-      return el("details", { class: "ct-measures ct-soft" }, el("summary", {}, summary), el("ul", { class: "ct-figures", tabindex: "0" }, lines));
+      return measured(isDone ? picture?.facts.measures : photo.measures);
     }
 
     turn(photo) {
