@@ -22,6 +22,7 @@ LOWEST, HIGHEST = 0.02, 0.06  # bounds of that difference, of the range of value
 FLAT = 0.03  # range of values in 3 x 3 pixels of the lid
 PLANE, CURVED = 0.03, 0.15  # of the scan that a lid covers whose colour is fitted as a plane, as a curved surface
 LIDS = 4  # colours that are tried as the lid
+FITTED = 20_000  # pixels that its surface is fitted to, of all of its colour
 SMALLEST = 0.008  # area of a photo, of the scan
 FRAGMENT = 0.0004  # area of a part that may belong to a photo
 RECTANGULAR = 0.93  # of its rectangle that a part covers
@@ -239,9 +240,11 @@ class _Lid:
     threshold: float  # what differs more from it is no lid
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """(..., C) its colour at positions from -1 to 1."""
-        value = _terms(x, y) @ self.surface
-        return np.clip(value, self.colour - LID_TOLERANCE, self.colour + LID_TOLERANCE)
+        """(..., C) its colour at positions from -1 to 1, which may be rows and columns that are broadcast."""
+        constant, of_x, of_y, of_xx, of_xy, of_yy = self.surface.astype(x.dtype)
+        x, y = x[..., None], y[..., None]
+        value = (constant + x * (of_x + x * of_xx)) + y * (of_y + y * of_yy) + (x * y) * of_xy
+        return np.clip(value, self.colour - LID_TOLERANCE, self.colour + LID_TOLERANCE, out=value)
 
 
 def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -289,11 +292,13 @@ def _fit_lid(small: np.ndarray, colour: np.ndarray, members: np.ndarray) -> tupl
     Args:
         members: (h, w) bool, the pixels that it is fitted to.
     """
-    height, width = small.shape[:2]
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    surface, noise = _surface(x[members], y[members], small[members], float(members.mean()), colour)
+    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in small.shape[:2])
+    rows, columns = np.nonzero(members)
+    step = max(1, len(rows) // FITTED)
+    rows, columns = rows[::step], columns[::step]
+    surface, noise = _surface(x[columns], y[rows], small[rows, columns], float(members.mean()), colour)
     lid = _Lid(np.asarray(colour), surface, float(np.clip(NOISE * noise, LOWEST, HIGHEST)))
-    signed = small - lid.at(x, y).astype(np.float32)
+    signed = small - lid.at(x[None], y[:, None])
     if lid.threshold > LOWEST:
         signed = cv2.blur(signed, (3, 3)).reshape(small.shape)
         lid = replace(lid, threshold=max(LOWEST, lid.threshold / 2))
@@ -305,8 +310,7 @@ def _surface(
     x: np.ndarray, y: np.ndarray, values: np.ndarray, coverage: float, colour: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """(6, C) fitted to (N, C) values, and their standard deviation from it. A small share of the scan is no curve."""
-    step = max(1, len(x) // 20_000)
-    terms, values = _terms(x[::step], y[::step]), values[::step]
+    terms = _terms(x, y)
     used = 6 if coverage > CURVED else 3 if coverage > PLANE else 1
     surface = np.zeros((6, values.shape[1]))
     surface[0] = colour
