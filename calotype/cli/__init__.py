@@ -3,6 +3,7 @@ a command computes something."""
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -140,6 +141,7 @@ def enter() -> None:
     threads.OWN_PROCESS.append(True)
     streams.open_streams()
     status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends in any case
     if fault := streams.flush_streams():
         print_error(WORDING.fill(Message("the output cannot be written completely: {reason}", reason=fault.strerror)))
         status = status or PARTLY_FAILED
