@@ -4,6 +4,7 @@ Instead of discriminators for eyes and mouth, one discriminator is given patches
 StyleGAN2 prior there is a codebook that is trained with the rest (calotype/models/face_restorer.py).
 """
 
+import copy
 import json
 import random
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -35,6 +36,7 @@ from calotype.training.data.dataset import check_memory
 from calotype.training.data.faces import Face, faces_in, loss_weight_map, mirrored, patch_corners, split, tensor_of
 from calotype.training.enhance.evaluate import evaluate
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
+from calotype.training.enhance.landmarks import LandmarkLoss
 from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
 from calotype.training.optim.perceptual import NAMES, load_features
@@ -79,7 +81,10 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
         )
         return
     mixed = is_mixed(task.mixed_precision, models.device)
-    weights = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight)
+    weights = LossWeights(
+        *(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight, task.landmark_weight)
+    )
+    mesh = copy.deepcopy(models.face_mesh().mesh_network) if task.landmark_weight else None
     run = EnhanceRun(
         task,
         AdversarialTrainer(
@@ -87,6 +92,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
             *((task.learning_rate, task.discriminator_lr), models.device, mixed),
             call=lambda module, x: unsigned(module(signed(x))),
             usual=usual,
+            landmarks=LandmarkLoss(mesh) if mesh is not None else None,
         ),
         partial(make_batch, task, training, models.device),
         _subset([make_test(face, n) for n, face in enumerate(validation)], MAX_TESTS),

@@ -236,6 +236,7 @@ class TrainRestorer(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
         title="Patch size of the discriminator",
     )
     identity_weight: float = option(0.5, "weight of the identity loss (deep features)", min=0, max=1e4)
+    landmark_weight: float = option(0.0, "weight of the landmark loss (points of the face mesh)", min=0, max=1e4)
     clean: float = option(
         0.05, "probability of an undegraded face, which has to stay as it is", min=0, max=1, title="Clean faces"
     )

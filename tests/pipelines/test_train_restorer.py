@@ -289,6 +289,16 @@ def test_what_would_go_unheard_is_refused(options, why):
     TrainRestorer(photos=Path("faces"), model="faces-v0", grow=True, codes=8, sharpen=0.5, perceptual="none")
 
 
+def test_a_landmark_loss_is_one_of_the_losses_where_it_has_a_weight(engine, faces, tmp_path):
+    """Faces of 64 pixels: the mesh sees them enlarged."""
+    for weight in (0.0, 2.0):
+        out = tmp_path / str(weight)
+        learn(engine, faces, out, landmark_weight=weight, l1_steps=2, gan_steps=0)
+        rows = [json.loads(line) for line in (out / "restorer.log.jsonl").read_text().splitlines()]
+        losses = [row["Landmarks/distance"] for row in rows if "Landmarks/distance" in row]
+        assert len(losses) == (2 if weight else 0) and all(0 < loss < weight for loss in losses)
+
+
 def test_faces_that_are_too_small_are_left_out(engine, faces, tmp_path):
     told = []
     with pytest.raises(CalotypeError, match="no faces to train on"):
