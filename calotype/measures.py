@@ -65,6 +65,10 @@ GREY = "a grey photo stays grey"
 
 SCRATCHES = "scratches and hairs found and filled: {value}"
 NO_SCRATCHES = "no scratch or hair that is sure enough to be filled"
+FEW_SCRATCHES = (
+    "sure scratches or hairs: {value}, too few to fill any unasked: left, {option:repair} scratches fills them and "
+    "what is likely"
+)
 SPECKS = "specks of dust found and filled: {value}"
 NO_SPECKS = "no speck of dust that is sure enough to be filled"
 MASKED = "the mask covers {value} % of the photo, which is filled"
@@ -76,7 +80,7 @@ FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turne
 TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
 TEMPLATES += (SKIN_CAST, PALE_CAST, UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
-TEMPLATES += (SCRATCHES, NO_SCRATCHES, SPECKS, NO_SPECKS, MASKED, NOTHING_MASKED)
+TEMPLATES += (SCRATCHES, NO_SCRATCHES, FEW_SCRATCHES, SPECKS, NO_SPECKS, MASKED, NOTHING_MASKED)
 WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "mask", "fading")
 WORDS += ("cast", "face")  # of measures
 

@@ -320,7 +320,7 @@ _ENTRIES = (
         "a small network of our own that finds scratches, hairs and dust, trained on prints damaged for it",
         file="marks/model.safetensors",
         size=3_606_704,
-        sha256="4fccc3344d2c9ab80dc2e00a62b264e255175b390ffb0cd58de5929dd3960fdc",
+        sha256="c1514c72c1ed52076491e8a3611c7381765e93102da9c20fc79ced0f1b48a35a",
     ),
     Entry(
         "yunet",

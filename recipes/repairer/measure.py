@@ -117,25 +117,31 @@ def to_pixels(x: torch.Tensor) -> np.ndarray:
 
 
 def measure_damaged(held: list[Print], marks: list[Marks], sheet: Path | None) -> None:
-    found_count = right = visible = recalled = 0
     figures, pictures = [], []
     for one, found in zip(held, (each.mask for each in marks), strict=True):
-        counted = found & ~one.is_faint
-        found_count, right = found_count + counted.sum(), right + (counted & grown(grown(one.is_visible))).sum()
-        visible, recalled = visible + one.is_visible.sum(), recalled + (one.is_visible & grown(found)).sum()
         results = (one.marked, *(filled(one.marked, mask, navier_stokes) for mask in (found, one.is_visible)))
         if one.is_visible.sum() > 20:
             figures.append([psnr(pixels, one) for pixels in results])
         pictures.append(np.hstack([one.marked, results[1], found[..., None].repeat(3, 2) * np.uint8(255)])[:400])
     before, after, known = np.mean(figures, 0)
     repaired = sum(each.count > 0 for each in marks)
-    print(f"{len(held)} prints, {repaired} repaired", end=": ")
-    print(f"precision {right / max(1, found_count):.3f}, recall {recalled / visible:.3f}")
+    precision, recall = precision_and_recall(held, [each.mask for each in marks])
+    print(f"{len(held)} prints, {repaired} repaired: precision {precision:.3f}, recall {recall:.3f}")
     print(f"in what is damaged: {before:.2f} dB, filled where found {after:.2f}, filled where it is {known:.2f}")
     if sheet:
         width = max(picture.shape[1] for picture in pictures)
         rows = [np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0))) for picture in pictures]
         Image.fromarray(np.vstack(rows)).save(sheet)
+
+
+def precision_and_recall(held: list[Print], masks: list[np.ndarray]) -> tuple[float, float]:
+    """Of the pixels of all prints."""
+    found_count = right = visible = recalled = 0
+    for one, found in zip(held, masks, strict=True):
+        counted = found & ~one.is_faint
+        found_count, right = found_count + counted.sum(), right + (counted & grown(grown(one.is_visible))).sum()
+        visible, recalled = visible + one.is_visible.sum(), recalled + (one.is_visible & grown(found)).sum()
+    return right / max(1, found_count), recalled / visible
 
 
 def measure_clean(found: dict[str, Marks], scenes: dict[str, np.ndarray]) -> None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from functools import cache
 
+import cv2
 import numpy as np
 import pytest
 
@@ -69,6 +70,17 @@ def test_a_photo_that_needs_nothing_gets_nothing(name, models):
     pixels = clean()[name]()
     result, notes = repaired(pixels, models)
     assert result.picture.pixels is pixels and not notes and not result.computed
+
+
+def test_a_sure_scratch_that_is_left_as_it_is_the_only_one_is_told_of(models):
+    pixels = clean()["astronaut"]().copy()
+    cv2.line(pixels, (60, 20), (90, 400), (235, 235, 230), 2, cv2.LINE_AA)
+    result, notes = repaired(pixels, models)
+    [measure] = [measure for measure in result.measures if measure.name == "scratches"]
+    assert notes == [measure.decision] and "sure scratches or hairs: 1, too few" in measure.decision
+    assert result.picture.pixels is pixels and not result.computed and not measure.is_beyond and measure.value == 1
+    asked, notes = repaired(pixels, models, repair="scratches")
+    assert notes[0].startswith("scratches and hairs found and filled") and asked.masks["scratches"][100:300].any()
 
 
 def test_what_is_not_repaired_is_measured():

@@ -4,14 +4,16 @@ What is likely is no mark where much around it is doubtful, as in grass, writing
 large and round, as a button. A scratch may cross a face; what lies within its eyes or mouth is none.
 """
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 FEWEST = 6  # pixels of a mark
 LONG = 4.0  # square of the length over the area, from which a mark is a scratch or hair, and no speck
+THIN = 12.0  # and from which it is no bird in a sky either
 LIKELY = 0.12, 0.5  # probabilities from which pixels may belong to a mark: two, as marks grow together in a crowd
 CLEAR = 0.05  # probability below which a pixel is not doubtful
 AROUND, AGAINST = 128, 125.0  # pixels around a mark; log odds that it loses where all of them are doubtful
@@ -27,26 +29,28 @@ EYE, MOUTH = 0.4, 0.3  # radius around a landmark in distances of the eyes
 
 @dataclass(frozen=True)
 class Rule:
-    """How sure marks have to be, by their evidence: the mean log odds of their pixels, less what is doubtful around
-    and in them.
+    """How sure marks have to be, by their evidence: the mean log odds of their pixels, less what else is doubtful
+    around them. Where some of them show that a photo is damaged, others need not be as sure.
 
     Attributes:
-        threshold: evidence from which a mark is filled, once its photo is damaged.
+        threshold: evidence from which a mark is filled in any photo.
+        damaged: evidence from which a mark is filled in a photo that is damaged.
         sure: evidence from which a mark shows that its photo is damaged.
         fewest: so many marks have to show it.
-        scratches: so many of them long ones; stars, craters and glints are specks alone.
+        scratches: so many of them long and thin: stars, craters, glints and birds are short ones alone.
         speck: length of a speck at most, in pixels of a photo whose shorter side is REFERENCE: pearls and watches stay.
     """
 
     threshold: float
+    damaged: float
     sure: float
     fewest: int
     scratches: int
     speck: float
 
 
-ASKED = Rule(threshold=-1.5, sure=-1.5, fewest=1, scratches=0, speck=20.0)
-UNASKED = Rule(threshold=1.0, sure=3.0, fewest=3, scratches=2, speck=5.0)
+ASKED = Rule(threshold=-0.7, damaged=-3.0, sure=3.0, fewest=2, scratches=1, speck=20.0)
+UNASKED = Rule(threshold=math.inf, damaged=1.0, sure=3.0, fewest=3, scratches=2, speck=5.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,7 @@ class Marks:
     mask: np.ndarray  # (H, W) bool, without what is filled around them
     scratches: int  # long thin ones: scratches, hairs, creases
     specks: int
+    left: int = 0  # sure scratches that are not in the mask, as too few show that the photo is damaged
 
     @property
     def count(self) -> int:
@@ -67,18 +72,26 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     probability: (H, W) uint8, of 255: a byte a pixel, so that large pictures fit.
     kept: (H, W) bool, true where nothing is a mark, unless it goes on outside.
     """
-    is_mark, shows = (np.zeros(probability.shape, bool) for _ in range(2))
     unit = max(1.0, min(probability.shape) / REFERENCE)
     doubts = _doubts(probability, unit)
+    lowest, judged = min(rule.threshold, rule.damaged), []
     for likely in LIKELY:
         places = np.nonzero(probability > 255 * likely)
         evidence = _evidence(probability, doubts, kept, places, unit, rule.speck)
-        is_mark[places] |= evidence > rule.threshold
-        shows[places] |= evidence > rule.sure
-    scratches, specks = _counted(shows)
-    if scratches + specks < rule.fewest or scratches < rule.scratches:
-        return Marks(np.zeros_like(is_mark), 0, 0)
-    return Marks(is_mark, *_counted(is_mark))
+        is_enough = evidence > lowest
+        judged.append((tuple(place[is_enough] for place in places), evidence[is_enough]))
+
+    def with_evidence(threshold: float) -> Marks:
+        mask = np.zeros(probability.shape, bool)
+        for places, evidence in judged:
+            mask[places] |= evidence > threshold
+        return Marks(mask, *_counted(mask))
+
+    sure = with_evidence(rule.sure)
+    thin = _counted(sure.mask, THIN)[0]
+    is_damaged = sure.count >= rule.fewest and thin >= rule.scratches
+    marks = with_evidence(rule.damaged if is_damaged else rule.threshold)
+    return marks if marks.count else replace(marks, left=thin)
 
 
 def _evidence(
@@ -98,7 +111,7 @@ def _evidence(
     is_likely[places] = 1
     count, labels, stats, _ = cv2.connectedComponentsWithStats(is_likely)
     of_pixel = labels[places]
-    area, length, is_long = _shapes(stats)
+    area, length, is_long = _shapes(stats, LONG)
 
     def mean(of: np.ndarray) -> np.ndarray:
         return np.bincount(of_pixel, of, count) / np.maximum(area, 1)
@@ -107,22 +120,25 @@ def _evidence(
         place * size // whole for place, size, whole in zip(places, doubts.shape, labels.shape, strict=True)
     )
     evidence = mean(LOG_ODDS[probability[places]] - AGAINST * doubts[rows, columns])
+    side = AROUND * unit
+    own = mean(DOUBT[probability[places]]) / 255 * area / side**2  # a mark's own doubt is none against it
+    evidence += AGAINST * own * np.minimum(1, side / np.maximum(length, 1))
     can_be = (area >= FEWEST) & (mean(kept[places]) < 0.5) & (area < WIDE * unit * length)
     can_be &= is_long | (length <= speck * unit)
     return np.where(can_be, evidence, -np.inf)[of_pixel]
 
 
-def _shapes(stats: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Area and length of connected parts, and whether each is long and thin."""
+def _shapes(stats: np.ndarray, long: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Area and length of connected parts, and whether the square of each one's length is so many times its area."""
     area = stats[:, cv2.CC_STAT_AREA].astype(float)
     length = np.hypot(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT])
-    return area, length, length**2 > LONG * area
+    return area, length, length**2 > long * area
 
 
-def _counted(mask: np.ndarray) -> tuple[int, int]:
+def _counted(mask: np.ndarray, long: float = LONG) -> tuple[int, int]:
     """How many scratches and specks are in a mask."""
     stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:]
-    scratches = int(_shapes(stats)[2].sum())
+    scratches = int(_shapes(stats, long)[2].sum())
     return scratches, len(stats) - scratches
 
 

@@ -70,6 +70,29 @@ def test_many_sure_marks_do_not_hide_each_other():
     assert marks(probability).scratches == 44
 
 
+def test_where_sure_scratches_show_that_a_photo_is_damaged_others_need_not_be_as_sure():
+    probability = drawn()
+    probability[200, 50:350] = UNSURE
+    assert marks(probability).count == 0
+    for n in range(ASKED.fewest):
+        assert marks(probability).mask[200].sum() == 0
+        probability[20 + 40 * n, 50:350] = CERTAIN
+    found = marks(probability)
+    assert found.mask[200, 50:350].all() and found.scratches == ASKED.fewest + 1
+
+
+def test_birds_in_a_sky_do_not_show_that_a_photo_is_damaged():
+    probability = drawn()
+    for n in range(6):
+        bird = probability[20 + 40 * n :, 30 + 50 * n :][:12, :20]
+        bird[4:8], bird[:, 8:11] = CERTAIN, CERTAIN  # wings and body
+    probability[200, 50:350] = UNSURE
+    assert marks(probability, rule=UNASKED).count == 0
+    assert marks(probability).scratches == 6 and not marks(probability).mask[200].any()
+    probability[270, 50:350] = probability[290, 50:350] = CERTAIN
+    assert marks(probability, rule=UNASKED).count > 0 and marks(probability).mask[200, 100:150].all()
+
+
 @pytest.mark.parametrize("times", [2, 3, 5])
 def test_a_large_scan_is_judged_as_a_small_one(times):
     """What is around a mark is counted in a smaller copy of it."""
