@@ -635,10 +635,10 @@ class _DrawingRun(_PictureRun):
                 elif self.request.last_only:
                     waiting = step
                 else:
-                    yield from self._save(step, name, started)
+                    yield from self._save(step, task, name, started)
                     started = time.monotonic()
         if waiting is not None:
-            yield from self._save(waiting, name, started)
+            yield from self._save(waiting, task, name, started)
 
     def _progress(self, step: Progress, name: str) -> Iterator[Event]:
         if isinstance(step, Drawing) and step.look and self._is_preview_due():
@@ -650,11 +650,11 @@ class _DrawingRun(_PictureRun):
         self.previewed = time.monotonic() if is_due else self.previewed
         return is_due
 
-    def _save(self, result: "Result", name: str, started: float) -> Iterator[Event]:
+    def _save(self, result: "Result", task: Imagine, name: str, started: float) -> Iterator[Event]:
         from calotype.picture.notes import as_message
 
         with _as_picture_error():
-            target, sha256, notes = save_drawing(result, self.paths, self.output)
+            target, sha256, notes = save_drawing(result, self.paths, self.output, task.init)
         for sentence in (*result.record.notes, *notes):
             yield Note(as_message(sentence), name)
         self.done += 1

@@ -154,6 +154,15 @@ def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
     assert "is missing" in capsys.readouterr().err
 
 
+def test_the_sidecar_leads_to_the_initial_picture_in_another_folder(folder, capsys):
+    (folder / "photos").mkdir()
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save("photos/photo.png")
+    assert imagine(APPLE, "--init", "photos/photo.png", "--steps", "2", "-o", "new.png", "--sidecar") == 0
+    assert json.loads(Path("new.png.json").read_text("utf-8"))["files"]["source"] == "photos/photo.png"
+    assert main(["again", "new.png.json"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_sheet_is_made_again_too(folder, capsys):
     assert imagine(APPLE, "--x", "steps=1,2", "--seed", "3") == 0
