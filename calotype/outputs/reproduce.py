@@ -177,7 +177,7 @@ def compared(stored: StoredRecord, target: Path, source: str = "") -> Compared:
 
 
 def _why(old: "Record", new: "Record") -> Message:
-    before, after = ({**record.computed, "source": record.source_name} for record in (old, new))
+    before, after = old.computed, new.computed
     changed = [
         Message("{name} {old}, now {new}", name=n, old=readable(str(before.get(n))), new=after[n])
         for n in after

@@ -149,7 +149,10 @@ def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
     hole.rename("hole.png")
     assert main(["again", "new.png"]) == 0
     assert "the same to the last byte" in capsys.readouterr().out
+    (folder / "holes" / "renamed.png").write_bytes((folder / "photo.png").read_bytes())
     (folder / "photo.png").unlink()
+    assert main(["again", "new.png", "-o", "y.png", "--source", "holes/renamed.png"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
     assert main(["again", "new.png", "-o", "x.png"]) == 2
     assert "is missing" in capsys.readouterr().err
 
