@@ -115,11 +115,9 @@ class Record:
             notes = tuple(data.pop("said", ()))
             measures = tuple(map(Measure.from_data, data.pop("measures", ())))
             return cls(**data, notes=notes, measures=measures)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise CalotypeError(
-                "{where} is not a Calotype record ({kind}); give the .json beside a result",
-                where=where,
-                kind=type(fault).__name__,
+                "{where} is not a Calotype record; give the .json beside a result", where=where
             ) from None
 
 

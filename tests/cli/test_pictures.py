@@ -393,6 +393,13 @@ def test_again_from_the_result_alone(folder, capsys):
     assert "the same to the last byte" in capsys.readouterr().out
 
 
+def test_what_is_no_record_is_a_plain_sentence(folder, capsys):
+    for text in ("{}", '{"task": "restore"}', "[]", "x"):
+        Path("a.json").write_text(text)
+        assert main(["again", "a.json"]) == 2
+        assert "a.json is not a Calotype record; give the .json beside a result" in capsys.readouterr().err
+
+
 def test_again_refuses_another_source(folder, capsys):
     draw(folder / "a.png")
     assert main(["restore", "a.png", *PLAIN]) == 0
