@@ -223,7 +223,7 @@ def _face_lines(face: FaceRecord) -> list[Message]:
     if face.softened < 1:
         alike.append(Message("left softer, at {part:.0%}: the photo shows too little of it", part=face.softened))
     return [
-        Message("{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}", width=width, height=height, x=x, y=y),
+        Message("{width:.0f} × {height:.0f} pixels at {x:z.0f}, {y:z.0f}", width=width, height=height, x=x, y=y),
         Message("the detector is {confidence:.0%} sure", confidence=face.confidence),
         Message("restored, strength {strength:g}", strength=face.strength)
         if face.treated

@@ -137,6 +137,11 @@ def test_chinese_names_are_shown_as_they_are(tmp_path):
     assert read.text.count("奶奶.jpg") == 2 and "坏<b>.jpg" in read.text and "坏了" in read.text
 
 
+def test_a_face_at_the_edge_is_at_zero(tmp_path):
+    face = replace(FACES[0], box=(-0.3, -0.0, 30.0, 40.0))
+    assert "30 × 40 pixels at 0, 0" in written(tmp_path / "a.html", result(faces=(face,))).text
+
+
 def test_every_face_is_numbered_with_what_became_of_it(tmp_path):
     read = written(tmp_path / "a.html", result())
     assert read.tags.count("li") == 2
