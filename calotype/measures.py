@@ -87,7 +87,7 @@ WORDS += ("cast", "face")  # of measures
 
 def figure(value: float) -> str:
     """A number with three digits, for the place of a value in TEMPLATES."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:z.3g}"
 
 
 @dataclass(frozen=True)

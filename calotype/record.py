@@ -6,7 +6,7 @@ machine), so that the same task gives the same bytes.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,9 @@ class Record:
             notes = tuple(data.pop("said", ()))
             measures = tuple(map(Measure.from_data, data.pop("measures", ())))
             return cls(**data, notes=notes, measures=measures)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise CalotypeError(
-                "{where} is not a Calotype record ({kind}); give the .json beside a result",
-                where=where,
-                kind=type(fault).__name__,
+                "{where} is not a Calotype record; give the .json beside a result", where=where
             ) from None
 
 
@@ -152,6 +150,10 @@ class Result:
     def is_copy(self) -> bool:
         """Whether the picture is the source itself, which is then copied."""
         return self.picture is self.before
+
+    def with_source_name(self, name: str) -> "Result":
+        """The result with a record that calls the source so; as it is, if the name is empty."""
+        return replace(self, record=replace(self.record, source_name=name)) if name else self
 
     @classmethod
     def of(

@@ -75,12 +75,14 @@ class Request:
         inputs: files, folders and patterns of pictures to restore, upscale or examine; empty: the task's own source.
         is_list: a failed picture does not stop the remaining ones.
         last_only: save only the last picture: the grid, when one is reproduced.
+        source_name: what the record calls the source, when a result is reproduced from a renamed one; empty: its name.
     """
 
     tasks: tuple[Any, ...]
     inputs: tuple[str | Path, ...] = ()
     is_list: bool = False
     last_only: bool = False
+    source_name: str = ""
     limits: Limits | None = None  # of an untrusted request; initial pictures count too
 
     @property
@@ -131,12 +133,14 @@ def again(reproduction: Reproduction, engine: Engine, *, wording: Wording = PLAI
     """Reproduces a result, and compares its bytes, unless it has other options."""
     target = source = ""
     yield from (Note(message, str(reproduction.path)) for message in reproduction.notes)
-    request = Request((reproduction.task,), last_only=True)
+    is_compared = reproduction.stored is not None and not reproduction.is_changed
+    name = reproduction.stored.record.source_name if is_compared else ""
+    request = Request((reproduction.task,), last_only=True, source_name=name)
     for event in run(request, engine, reproduction.output, wording=wording):
         if isinstance(event, Saved | Skipped):
             target, source = event.target, event.source
         yield event
-    if target and reproduction.stored and not reproduction.is_changed:
+    if target and is_compared:
         yield compared(reproduction.stored, Path(target), "" if reproduction.is_drawn else source)
 
 
@@ -183,6 +187,7 @@ class _AlbumRun(_PictureRun):
         super().__init__(engine)
         self._has_previews = has_previews
         self.task, self.album, self.wording = request.task, album, wording
+        self._source_name = request.source_name
         check(self.task, engine.settings, request.limits)
         self._beside = pictures_beside(self.task, album)
         inputs, max_pixels = request.inputs or (self.task.source,), engine.settings.max_pixels
@@ -287,7 +292,7 @@ class _AlbumRun(_PictureRun):
                 elif isinstance(step, Progress | Note):
                     yield replace(step, source=str(item.source))
                 else:
-                    yield from self._write(item, task, step, started)
+                    yield from self._write(item, task, step.with_source_name(self._source_name), started)
                     started = time.monotonic()
 
     def _checked(self, item: Item, task: Any) -> Generator[Event, None, Item | None]:
@@ -635,10 +640,10 @@ class _DrawingRun(_PictureRun):
                 elif self.request.last_only:
                     waiting = step
                 else:
-                    yield from self._save(step, name, started)
+                    yield from self._save(step, task, name, started)
                     started = time.monotonic()
         if waiting is not None:
-            yield from self._save(waiting, name, started)
+            yield from self._save(waiting.with_source_name(self.request.source_name), task, name, started)
 
     def _progress(self, step: Progress, name: str) -> Iterator[Event]:
         if isinstance(step, Drawing) and step.look and self._is_preview_due():
@@ -650,11 +655,11 @@ class _DrawingRun(_PictureRun):
         self.previewed = time.monotonic() if is_due else self.previewed
         return is_due
 
-    def _save(self, result: "Result", name: str, started: float) -> Iterator[Event]:
+    def _save(self, result: "Result", task: Imagine, name: str, started: float) -> Iterator[Event]:
         from calotype.picture.notes import as_message
 
         with _as_picture_error():
-            target, sha256, notes = save_drawing(result, self.paths, self.output)
+            target, sha256, notes = save_drawing(result, self.paths, self.output, task.init)
         for sentence in (*result.record.notes, *notes):
             yield Note(as_message(sentence), name)
         self.done += 1

@@ -94,7 +94,7 @@ def _face(face: dict[str, Any]) -> Message:
     )
     x, y, width, height = face["box"]
     return Message(
-        "{width:.0f}×{height:.0f} at {x:.0f},{y:.0f}, {confidence:.0%}, {outcome}",
+        "{width:.0f}×{height:.0f} at {x:z.0f},{y:z.0f}, {confidence:.0%}, {outcome}",
         width=width,
         height=height,
         x=x,

@@ -113,10 +113,12 @@ def _slug(prompt: str) -> str:
 
 
 def save_drawing(
-    result: "Result", paths: DrawingPaths, output: DrawingOutput
+    result: "Result", paths: DrawingPaths, output: DrawingOutput, source: Path | None
 ) -> tuple[Path, str, tuple[str | Message, ...]]:
     """Writes the picture with its parameters and its record, under the first unused name.
 
+    Args:
+        source: the initial picture, which its sidecar leads to.
     Returns:
         path, sha256, and notes about what the format could not store.
     """
@@ -132,7 +134,7 @@ def save_drawing(
             break
     sha256 = sha256_of(target)
     if output.sidecar:
-        write_sidecar(record, Path(record.source_name or "."), target, sha256)
+        write_sidecar(record, source or Path("."), target, sha256)
     return target, sha256, tuple(notes)
 
 

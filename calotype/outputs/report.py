@@ -12,7 +12,7 @@ from PIL import Image
 
 from calotype import html
 from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
-from calotype.files import atomic_file, readable
+from calotype.files import atomic_file, make_folder, readable
 from calotype.measures import Measure, figure
 from calotype.outputs.compare import Window, fitted_to, shown, shown_pixels
 from calotype.outputs.numbered import draw_boxes
@@ -33,7 +33,7 @@ class Report:
         self._pictures = self._failures = self._face_count = 0
 
     def __enter__(self) -> "Report":
-        """Raises CalotypeError where a file that isn't a report of ours is in the way."""
+        """Raises CalotypeError where a file that isn't a report of ours is in the way, or nothing can be written."""
         _check_path(self.path)
         self._cards = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace", newline="\n")
         return self
@@ -174,8 +174,8 @@ def _plain(value: Any) -> str:
 
 def _check_path(path: Path) -> None:
     """Before any work is done, not after it."""
+    make_folder(path.parent, "report")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as file:
             if html.GENERATOR.encode() in file.read(2048):
                 return
@@ -223,7 +223,7 @@ def _face_lines(face: FaceRecord) -> list[Message]:
     if face.softened < 1:
         alike.append(Message("left softer, at {part:.0%}: the photo shows too little of it", part=face.softened))
     return [
-        Message("{width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}", width=width, height=height, x=x, y=y),
+        Message("{width:.0f} × {height:.0f} pixels at {x:z.0f}, {y:z.0f}", width=width, height=height, x=x, y=y),
         Message("the detector is {confidence:.0%} sure", confidence=face.confidence),
         Message("restored, strength {strength:g}", strength=face.strength)
         if face.treated

@@ -177,7 +177,7 @@ def compared(stored: StoredRecord, target: Path, source: str = "") -> Compared:
 
 
 def _why(old: "Record", new: "Record") -> Message:
-    before, after = ({**record.computed, "source": record.source_name} for record in (old, new))
+    before, after = old.computed, new.computed
     changed = [
         Message("{name} {old}, now {new}", name=n, old=readable(str(before.get(n))), new=after[n])
         for n in after
@@ -233,13 +233,20 @@ def find_source(stored: StoredRecord, given: Path | None) -> Path:
     for path in existing:
         if sha256_of(path) == record.source_sha256:
             return _nearby(path)
-    name = readable(given or record.source_name)
-    if existing:
+    changed = [path for path in existing if given or not _is_own_result(path, stored)]
+    if changed:
         raise CalotypeError(
             "{path} is not the recorded source any more; give {option:source}",
-            path=readable(existing[0]),
+            path=readable(changed[0]),
         )
-    raise CalotypeError("the source {name} is missing; give its path with {option:source}", name=name)
+    name = given or (_nearby(folder / stored.source) if stored.source else record.source_name)
+    raise CalotypeError("the source {name} is missing; give its path with {option:source}", name=readable(name))
+
+
+def _is_own_result(path: Path, stored: StoredRecord) -> bool:
+    """Whether it is the result of this record, which may have the name of its source."""
+    results = stored.path, stored.path.with_name(Path(stored.result).name or stored.path.name)
+    return any(result.is_file() and result.samefile(path) for result in results)
 
 
 def _nearby(path: Path) -> Path:

@@ -71,7 +71,7 @@ def _plan(found: Scan, task: Split) -> Iterator[Note]:
         left, top, _, _ = photo.box
         yield Note(
             Message(
-                "photo {number}: {width:.0f} × {height:.0f} pixels at {x:.0f}, {y:.0f}, turned by {angle:.1f}°",
+                "photo {number}: {width:.0f} × {height:.0f} pixels at {x:z.0f}, {y:z.0f}, turned by {angle:z.1f}°",
                 number=number,
                 width=photo.size[1],
                 height=photo.size[0],
@@ -101,5 +101,5 @@ def _plane(alpha: np.ndarray) -> np.ndarray:
 
 def _place(photo: ScannedPhoto, turns: int) -> dict[str, Any]:
     """Where the photo lies on the scan, and by how many degrees clockwise it is turned, for the record."""
-    corners = [[round(float(value), 1) for value in corner] for corner in photo.corners]
-    return {"corners": corners, "turned": round(math.remainder(photo.angle + 90 * turns, 360), 2)}
+    corners = [[round(float(value), 1) + 0.0 for value in corner] for corner in photo.corners]  # + 0.0: 0.0 for -0.0
+    return {"corners": corners, "turned": round(math.remainder(photo.angle + 90 * turns, 360), 2) + 0.0}

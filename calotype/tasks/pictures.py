@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from calotype.errors import CalotypeError
-from calotype.options import nearest, option, same_as
+from calotype.options import as_name, nearest, option, same_as
 from calotype.tasks.drawing import read_size
 
 LARGEST_SCALE = 16  # by which a picture is enlarged to cover a size
@@ -376,6 +376,22 @@ def chosen_repairs(text: str) -> tuple[str, ...]:
     return tuple(name for name in REPAIRS if name in names)
 
 
+def _face_or_part(name: str) -> int | str:
+    """What a strength is for: the number of a face, or a name. Raises CalotypeError for an unknown name."""
+    names = (*FACE_PARTS, "background")
+    if name in names:
+        return name
+    try:
+        return int(name)
+    except ValueError:
+        raise CalotypeError(
+            "{option:strength} names faces by number, parts ({parts}) or background, not {name}{hint}",
+            parts=", ".join(FACE_PARTS),
+            name=as_name(name),
+            hint=nearest(name, names),
+        ) from None
+
+
 @dataclass(frozen=True)
 class Strengths:
     """Weights of the restored pixels: for all, for single faces by number, for parts of faces, for the background."""
@@ -398,8 +414,7 @@ class Strengths:
                 if not 0 <= float(value) <= 1:
                     raise ValueError
                 if equals:
-                    name = name.strip()
-                    named[name if name in (*FACE_PARTS, "background") else int(name)] = float(value)
+                    named[_face_or_part(name.strip())] = float(value)
                 else:
                     overall = float(value)
         except ValueError:

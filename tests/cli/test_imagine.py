@@ -149,9 +149,21 @@ def test_again_finds_the_picture_and_the_mask_it_began_with(folder, capsys):
     hole.rename("hole.png")
     assert main(["again", "new.png"]) == 0
     assert "the same to the last byte" in capsys.readouterr().out
+    (folder / "holes" / "renamed.png").write_bytes((folder / "photo.png").read_bytes())
     (folder / "photo.png").unlink()
+    assert main(["again", "new.png", "-o", "y.png", "--source", "holes/renamed.png"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
     assert main(["again", "new.png", "-o", "x.png"]) == 2
     assert "is missing" in capsys.readouterr().err
+
+
+def test_the_sidecar_leads_to_the_initial_picture_in_another_folder(folder, capsys):
+    (folder / "photos").mkdir()
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save("photos/photo.png")
+    assert imagine(APPLE, "--init", "photos/photo.png", "--steps", "2", "-o", "new.png", "--sidecar") == 0
+    assert json.loads(Path("new.png.json").read_text("utf-8"))["files"]["source"] == "photos/photo.png"
+    assert main(["again", "new.png.json"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -380,8 +380,10 @@ def test_again_gives_the_same_bytes(folder, capsys):
     sidecar_of(Path("out/a.png")).unlink()
     (folder / "in/a.png").rename(folder / "moved.png")
     assert main(["again", "out/a.png", "-o", "b.png", "--source", "moved.png", "--json"]) == 0
-    assert "it was made with source a.png, now moved.png" in capsys.readouterr().out
-    assert np.array_equal(np.asarray(Image.open("b.png")), np.asarray(Image.open("out/a.png")))
+    assert "the same to the last byte" in capsys.readouterr().out
+    assert Path("b.png").read_bytes() == Path("out/a.png").read_bytes()
+    assert main(["again", "b.png.json", "-o", "c.png"]) == 0  # its sidecar says where the source lies now
+    assert "the same to the last byte" in capsys.readouterr().out
 
 
 def test_again_from_the_result_alone(folder, capsys):
@@ -389,6 +391,13 @@ def test_again_from_the_result_alone(folder, capsys):
     assert main(["restore", "a.png", *PLAIN, "--no-sidecar", "-o", "b.png"]) == 0
     assert main(["again", "b.png"]) == 0
     assert "the same to the last byte" in capsys.readouterr().out
+
+
+def test_what_is_no_record_is_a_plain_sentence(folder, capsys):
+    for text in ("{}", '{"task": "restore"}', "[]", "x"):
+        Path("a.json").write_text(text)
+        assert main(["again", "a.json"]) == 2
+        assert "a.json is not a Calotype record; give the .json beside a result" in capsys.readouterr().err
 
 
 def test_again_refuses_another_source(folder, capsys):

@@ -409,6 +409,27 @@ def test_the_source_is_found_where_it_lies_now(done, folder):
         find_source(stored, None)
 
 
+@pytest.mark.parametrize("has_sidecar", [True, False])
+def test_a_result_of_the_same_name_is_not_taken_for_its_source(done, folder, has_sidecar):
+    moved = done.source.rename(folder / "moved.png")
+    assert done.target.name == done.source.name
+    if not has_sidecar:
+        sidecar_of(done.target).unlink()
+    stored = read_stored(sidecar_of(done.target) if has_sidecar else done.target)
+    name = "in/a.png" if has_sidecar else "a.png"
+    with pytest.raises(CalotypeError) as told:
+        find_source(stored, None)
+    assert str(told.value).replace(os.sep, "/") == f"the source {name} is missing; give its path with source"
+    draw(done.source, seed=5)
+    if has_sidecar:
+        with pytest.raises(CalotypeError, match=r"in.a\.png is not the recorded source any more"):
+            find_source(stored, None)
+    copy = done.target.with_name("copy.png")
+    copy.write_bytes(moved.read_bytes())
+    copy.replace(done.target)
+    assert find_source(stored, None).samefile(done.target)  # the source itself lies there
+
+
 def test_the_recorded_task_comes_back(done):
     stored = read_stored(done.target)
     assert task_again(stored, done.source) == Upscale(source=done.source, auto_upscaler="realesrgan-x4plus")

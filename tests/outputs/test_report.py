@@ -3,6 +3,7 @@
 import base64
 import gc
 import io
+import os
 import weakref
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -136,6 +137,11 @@ def test_chinese_names_are_shown_as_they_are(tmp_path):
     assert read.text.count("奶奶.jpg") == 2 and "坏<b>.jpg" in read.text and "坏了" in read.text
 
 
+def test_a_face_at_the_edge_is_at_zero(tmp_path):
+    face = replace(FACES[0], box=(-0.3, -0.0, 30.0, 40.0))
+    assert "30 × 40 pixels at 0, 0" in written(tmp_path / "a.html", result(faces=(face,))).text
+
+
 def test_every_face_is_numbered_with_what_became_of_it(tmp_path):
     read = written(tmp_path / "a.html", result())
     assert read.tags.count("li") == 2
@@ -229,11 +235,20 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
     assert path.read_text() == "<html>my page</html>"
 
 
-def test_a_page_that_cannot_be_written_is_a_sentence(tmp_path):
+def test_a_page_that_cannot_be_written_is_known_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(CalotypeError, match="can't write the report"):
-        written(tmp_path / "file" / "a.html", result())
+    (tmp_path / "folder.html").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+        refused(tmp_path / "a.html", "cannot be written to; give another report")
+    refused(tmp_path / "file" / "a.html", "file is a file, not a folder; give another report")
+    refused(tmp_path / "folder.html", "can't write the report .*folder.html")
     written(tmp_path / "new" / "a.html", result())
+
+
+def refused(path, why):
+    with pytest.raises(CalotypeError, match=why), Report(path):
+        pytest.fail("the work began")
 
 
 def test_pictures_of_an_earlier_run_are_read_from_their_files(tmp_path):

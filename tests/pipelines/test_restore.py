@@ -195,6 +195,19 @@ def test_strengths_that_mean_nothing_are_refused(text):
         Strengths.read(text)
 
 
+def test_the_parts_that_have_a_strength_are_named():
+    valid = "strength names faces by number, parts (eyes, brows, nose, mouth, skin) or background, not"
+    for text, wrong in (
+        ("eye=0.3", "eye, did you mean eyes?"),
+        ("0.5, backround =1", "backround, did you mean background?"),
+        ("hat=1", "hat"),
+        ("=1", "''"),
+    ):
+        with pytest.raises(CalotypeError) as told:
+            Strengths.read(text)
+        assert str(told.value) == f"{valid} {wrong}"
+
+
 def test_strengths_that_mean_something():
     read = Strengths.read("0.8,2=0.3,background=1")
     assert (read.of(1), read.of(2), read.background) == (0.8, 0.3, 1.0)

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from calotype.cli import main
 from calotype.errors import PictureError
-from calotype.ops.scan import ScannedPhoto
+from calotype.ops.scan import Scan, ScannedPhoto
 from calotype.picture import Picture, read_record
 from calotype.picture.metadata.positions import SUBJECT_AREA
 from calotype.record import Record, Result
@@ -99,6 +99,15 @@ def test_the_plan_writes_nothing(folder, tmp_path, capsys):
     assert main(["split", str(folder / "three.png"), "-o", str(tmp_path / "out"), "--plan"]) == 0
     assert "photo 3: 360 × 240 pixels at" in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_no_zero_has_a_sign(engine, folder, monkeypatch):
+    photo = ScannedPhoto((159.98, 99.98), (200, 320), -0.001)  # its corners come near (0, 0) from both sides
+    monkeypatch.setattr("calotype.ops.scan.find_photos", lambda pixels: Scan((photo,), (1.0, 1.0, 1.0)))
+    _, notes = run(engine, folder / "three.png", dry_run=True)
+    assert notes[1] == "photo 1: 320 × 200 pixels at 0, 0, turned by 0.0°"
+    [result], _ = run(engine, folder / "three.png", upright=False)
+    assert result.record.computed["turned"] == 0 and "-0.0" not in result.record.as_json()
 
 
 @pytest.mark.parametrize(
