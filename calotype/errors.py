@@ -111,6 +111,30 @@ def duration(seconds: float) -> Message:
     return Message("{count:.1f} hours", count=seconds / 3600)
 
 
+REASONS = (
+    "No such file or directory",
+    "Permission denied",
+    "Operation not permitted",
+    "Is a directory",
+    "Not a directory",
+    "Directory not empty",
+    "File exists",
+    "File name too long",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "Input/output error",
+    "Too many open files",
+    "Address already in use",
+    "Connection refused",
+)  # of the system, which a catalog translates; others stay as they are
+
+
+def reason_of(fault: Exception) -> Message:
+    """What the system says of an error, without its number and path."""
+    return Message.of(getattr(fault, "strerror", None) or str(fault))
+
+
 LONGEST_RECOGNIZED = 500  # characters; of a longer text, made for the purpose, matching may take long
 JOINTS = {
     ", ": "{left}, {right}",

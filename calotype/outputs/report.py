@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from calotype import html
-from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
+from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, reason_of, recognized
 from calotype.files import atomic_file, readable
 from calotype.measures import Measure, figure
 from calotype.outputs.compare import Window, fitted_to, shown, shown_pixels
@@ -185,7 +185,7 @@ def _check_path(path: Path) -> None:
         raise CalotypeError(
             "can't write the report {path} ({reason}); give another {option:report}",
             path=readable(path),
-            reason=fault.strerror,
+            reason=reason_of(fault),
         ) from None
     raise CalotypeError(
         "{path} exists and is no report of Calotype's; give another {option:report}", path=readable(path)
