@@ -235,6 +235,10 @@ def test_pillow_keeps_its_own_limits(tmp_path):
     [
         (b"", "is empty"),
         (b"Dear grandmother,\nthank you\n" * 9, "is text"),
+        ("亲爱的奶奶：\n谢谢您的照片。\n".encode(), "is text"),
+        *((b"x" * shift + "奶奶".encode() * 999, "is text") for shift in range(3)),  # cut within a character
+        ("谢谢\0".encode(), "is something else"),
+        ("亲爱的奶奶：谢谢您的照片。".encode("gbk"), "is something else"),
         (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
         (b"<svg/>", "SVG"),
         (b"8BPS\0\1" + bytes(99), "damaged"),
