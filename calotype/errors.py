@@ -7,6 +7,7 @@ A message is a template with named values, as for gettext: a catalog can transla
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from string import Formatter
 from typing import Any
 
@@ -210,6 +211,18 @@ class CalotypeError(Exception):
 
 class PictureError(CalotypeError):
     """An error about one picture, or the path of its result; others of the same run may succeed."""
+
+
+def with_path(fault: "Message | CalotypeError", path: str) -> "Message | CalotypeError":
+    """An error or message about a file, its path in place of its name: the sentence needs no path before it."""
+    message = fault.message if isinstance(fault, CalotypeError) else fault
+    if message.values.get("name") != PurePath(path).name:
+        return fault
+    message = Message(message, name=path)
+    if not isinstance(fault, CalotypeError):
+        return message
+    kind = PictureError if isinstance(fault, PictureError) else CalotypeError
+    return kind(message, option=fault.option, remedy=fault.remedy)
 
 
 class DoesNotFit(PictureError):

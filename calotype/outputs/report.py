@@ -58,9 +58,9 @@ class Report:
 
     def add_failure(self, source: Path, cause: str) -> None:
         self._failures += 1
-        self._cards.write(
-            html.render("album_failure.html", self.wording, name=readable(source.name), cause=readable(cause))
-        )
+        name, cause = readable(source.name), readable(cause)
+        heading = "" if name in cause else name
+        self._cards.write(html.render("album_failure.html", self.wording, name=heading, cause=cause))
 
     def _add(
         self,
