@@ -56,10 +56,10 @@ def _given(task: Colour, photo: Picture, small: np.ndarray, models: Models) -> t
     facts: dict[str, Any] = {}
     strokes = reference = None
     if task.hints:
-        hints = Picture.open(task.hints, models.settings.max_pixels)
+        hints = Picture.open_option("hints", task.hints, models.settings.max_pixels)
         strokes, facts["hints"] = _strokes(task, hints, photo), hints.sha256
     if task.reference:
-        coloured = Picture.open(task.reference, models.settings.max_pixels)
+        coloured = Picture.open_option("reference", task.reference, models.settings.max_pixels)
         reference, facts["reference"] = _reference(task, coloured, _look(photo, small, models), models), coloured.sha256
     if strokes is None or reference is None:
         return strokes or reference, facts
@@ -99,7 +99,9 @@ def _reference(task: Colour, coloured: Picture, look: Look, models: Models) -> G
     coloured = coloured.with_visible_colours().in_srgb()
     if not colorize.has_colours(coloured.pixels):
         raise PictureError(
-            "{reference} has no colours; give a photo in colour", reference=task.reference, option="reference"
+            "the reference {reference} has no colours; give a photo in colour",
+            reference=task.reference,
+            option="reference",
         )
     small = colorize.reduced(coloured.pixels)
     return colorize.from_reference(look, _look(coloured, small, models), colorize.chroma_of(small))

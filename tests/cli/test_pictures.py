@@ -230,6 +230,13 @@ def test_a_file_that_failed_is_named_once(folder, capsys):
     assert (folder / "r.html").read_text("utf-8").count("b.png") == 1
 
 
+def test_a_mask_that_is_no_picture_is_meant_not_the_photo(folder, capsys):
+    draw(folder / "in/a.png")
+    (folder / "in/text.jpg").write_bytes(b"no picture")
+    assert main(["restore", "in/a.png", *PLAIN, "--repair", "scratches", "--mask", "in/text.jpg"]) == 1
+    assert capsys.readouterr().err.startswith("calotype: in/a.png: --mask: text.jpg is text, not a picture of a kind")
+
+
 def test_a_bug_of_ours_keeps_its_traceback_and_the_batch_goes_on(folder, capsys, monkeypatch):
     real = pipeline("restore")
 

@@ -129,11 +129,14 @@ def _grey_profile(rgb: bytes) -> bytes:
         (["grey.png", "--hints", "missing.png"], "does not exist"),
         (["grey.png", "--hints", "grey.png"], "there is no stroke of colour"),
         (["grey.png", "--hints", "small.png"], "has 100 × 80 pixels"),
-        (["grey.png", "--reference", "deep.png"], "has no colours"),
+        (["grey.png", "--reference", "deep.png"], "grey.png: the reference deep.png has no colours"),
+        (["grey.png", "--hints", "text.jpg"], "grey.png: --hints: text.jpg is text, not a picture"),
+        (["grey.png", "--reference", "text.jpg"], "grey.png: --reference: text.jpg is text, not a picture"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(folder, capsys, options, sentence):
     Image.new("RGBA", (100, 80), (200, 0, 0, 255)).save("small.png")
+    (folder / "text.jpg").write_bytes(b"no picture")
     assert main(["colour", *options, "-o", "out"]) in (1, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert sentence in line
