@@ -7,6 +7,7 @@ A message is a template with named values, as for gettext: a catalog can transla
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from string import Formatter
 from typing import Any
 
@@ -111,6 +112,30 @@ def duration(seconds: float) -> Message:
     return Message("{count:.1f} hours", count=seconds / 3600)
 
 
+REASONS = (
+    "No such file or directory",
+    "Permission denied",
+    "Operation not permitted",
+    "Is a directory",
+    "Not a directory",
+    "Directory not empty",
+    "File exists",
+    "File name too long",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "Input/output error",
+    "Too many open files",
+    "Address already in use",
+    "Connection refused",
+)  # of the system, which a catalog translates; others stay as they are
+
+
+def reason_of(fault: Exception) -> Message:
+    """What the system says of an error, without its number and path."""
+    return Message.of(getattr(fault, "strerror", None) or str(fault))
+
+
 LONGEST_RECOGNIZED = 500  # characters; of a longer text, made for the purpose, matching may take long
 JOINTS = {
     ", ": "{left}, {right}",
@@ -186,6 +211,18 @@ class CalotypeError(Exception):
 
 class PictureError(CalotypeError):
     """An error about one picture, or the path of its result; others of the same run may succeed."""
+
+
+def with_path(fault: "Message | CalotypeError", path: str) -> "Message | CalotypeError":
+    """An error or message about a file, its path in place of its name: the sentence needs no path before it."""
+    message = fault.message if isinstance(fault, CalotypeError) else fault
+    if message.values.get("name") != PurePath(path).name:
+        return fault
+    message = Message(message, name=path)
+    if not isinstance(fault, CalotypeError):
+        return message
+    kind = PictureError if isinstance(fault, PictureError) else CalotypeError
+    return kind(message, option=fault.option, remedy=fault.remedy)
 
 
 class DoesNotFit(PictureError):

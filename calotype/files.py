@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, reason_of
 
 try:
     import fcntl
@@ -176,7 +176,7 @@ def _convert_os_errors(path: Path, option: str) -> Iterator[None]:
 
 
 def _write_error(path: Path, fault: OSError, option: str) -> CalotypeError:
-    name, folder, reason = readable(path), readable(path.parent), fault.strerror or fault
+    name, folder, reason = readable(path), readable(path.parent), reason_of(fault)
     if option:
         return CalotypeError(
             "{path} cannot be written: {reason}; give another {option}", option=option, path=name, reason=reason
@@ -356,7 +356,7 @@ def _folder_error(folder: Path, fault: OSError, option: str) -> CalotypeError:
         "folder {folder} cannot be made ({reason}); give another {option}",
         option=option,
         folder=readable(folder),
-        reason=fault.strerror,
+        reason=reason_of(fault),
     )
 
 
@@ -411,7 +411,7 @@ def _acquire(lock: Any, path: Path) -> None:
             run=readable(path.with_suffix("")),
         ) from None
     except (OSError, NotImplementedError) as fault:
-        reason = getattr(fault, "strerror", None) or fault
+        reason = reason_of(fault)
         raise CalotypeError(
             "{path} cannot be locked ({reason}); give another {option:output_dir}", path=readable(path), reason=reason
         ) from None
@@ -482,7 +482,7 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES, what: Message = TEXT_
         with open(path, "rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=readable(path), reason=fault.strerror) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=readable(path), reason=reason_of(fault)) from None
     if len(data) > max_bytes:
         raise CalotypeError(
             "{path} is too large for {kind} (more than {most:,} bytes)", path=readable(path), kind=what, most=max_bytes

@@ -38,15 +38,16 @@ FADED = "black is {black} of 255, alike all over the photo: it has faded, and it
 NOT_FADED = "black is {black} and white {white} of 255: the tones are left"
 GREY_TONES = "a grey photo, black {black} and white {white} of 255: left, {option:repair} fading widens its tones"
 WIDENED = "black {black} and white {white} of 255 are moved to the ends of the tones"
-CAST = "black is {black} and white {white} in red, green and blue, alike all over the photo: both become more neutral"
+CAST = "black is {black} and white {white} in red, green and blue, alike all over the photo: their tint is reduced"
 SKIN_CAST = (
-    "black is {black} and white {white} in red, green and blue, alike all over the photo: both become more neutral, "
-    "with skin kept in its colour"
+    "black is {black} and white {white} in red, green and blue, alike all over the photo: their tint is reduced, as "
+    "far as the colours of skin allow"
 )
 PALE_CAST = (
-    "black is {black} and white {white} in red, green and blue, alike all over the photo: both become more neutral, "
-    "and the pale colours stronger"
+    "black is {black} and white {white} in red, green and blue, alike all over the photo: their tint is reduced, and "
+    "the pale colours become stronger"
 )
+ASKED_CAST = "black is {black} and white {white} in red, green and blue: their tint is reduced"
 NO_CAST = "black is {black} and white {white} in red, green and blue: no cast that is alike all over the photo"
 UNCLEAR_CAST = (
     "black is {black} and white {white} in red, green and blue: a cast, or the colours of the motif; left, "
@@ -79,7 +80,7 @@ FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turne
 
 TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
-TEMPLATES += (SKIN_CAST, PALE_CAST, UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
+TEMPLATES += (SKIN_CAST, PALE_CAST, ASKED_CAST, UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
 TEMPLATES += (SCRATCHES, NO_SCRATCHES, FEW_SCRATCHES, SPECKS, NO_SPECKS, MASKED, NOTHING_MASKED)
 WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "mask", "fading")
 WORDS += ("cast", "face")  # of measures

@@ -27,7 +27,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, reason_of
 
 try:
     import fcntl
@@ -203,7 +203,7 @@ class _Process:
             )
         except (OSError, ValueError) as fault:
             self._log.close()
-            raise _not_started(getattr(fault, "strerror", None) or str(fault)) from fault
+            raise _not_started(reason_of(fault)) from fault
         self._channel = _Channel(self._process.stdout, self._process.stdin)
 
     def call(self, request: list[memoryview], seconds: float) -> Mapping[str, Any]:
@@ -264,7 +264,7 @@ def _log_file() -> BinaryIO:
         return open(os.devnull, "w+b")
 
 
-def _not_started(reason: str) -> CalotypeError:
+def _not_started(reason: str | Message) -> CalotypeError:
     return CalotypeError("the process that decodes pictures cannot be started ({reason}); try again", reason=reason)
 
 

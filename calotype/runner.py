@@ -770,9 +770,11 @@ def _check_pictures(task: Imagine, max_pixels: int) -> None:
     """Raises PictureError for an unreadable initial picture or mask, before torch is loaded."""
     from calotype.picture import Picture
 
-    for path in (task.init, task.mask, *(sorted(task.blend.iterdir()) if task.blend and task.blend.is_dir() else ())):
+    for path in (task.init, *(sorted(task.blend.iterdir()) if task.blend and task.blend.is_dir() else ())):
         if path is not None:
             Picture.open(path, max_pixels)
+    if task.mask is not None:
+        Picture.open_option("mask", task.mask, max_pixels)
 
 
 def _size(pixels: Any) -> dict[str, int]:

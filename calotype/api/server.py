@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from calotype.api.settings import ServiceSettings
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 
 GRACE = 10  # seconds for open requests to end
 MAX_CONNECTIONS = 2000
@@ -44,7 +44,7 @@ def bind(service: ServiceSettings) -> socket.socket:
             "{host}, port {port} cannot be used: {reason}; give another {option}",
             host=service.host,
             port=service.port,
-            reason=fault.strerror or fault,
+            reason=reason_of(fault),
             option="port",
         ) from None
     except OverflowError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from calotype import __version__
 from calotype.checkpoints.store import Entry, ModelStore, digest
-from calotype.errors import CalotypeError, Message, Remedy
+from calotype.errors import CalotypeError, Message, Remedy, reason_of
 from calotype.settings import Settings
 from calotype.tasks import Note, Progress, note
 
@@ -67,7 +67,7 @@ def pull(entry: Entry, settings: Settings) -> Iterator[Progress | Note]:
         raise CalotypeError(
             "{part} cannot be written: {reason}; make room or set {option:home}",
             part=part_file,
-            reason=fault.strerror or fault,
+            reason=reason_of(fault),
         ) from None
 
 

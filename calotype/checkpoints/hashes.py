@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 from calotype.files import file_sha256, make_folder, write_atomic
 
 INDEX = "model_index.json"  # represents a diffusers folder
@@ -40,7 +40,7 @@ def digest(path: Path, cache: Path | None = None) -> str:
             return known[2]
         sha256 = file_sha256(path)
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=reason_of(fault)) from None
     if is_cached:
         _write_cache(cache, str(path.absolute()), [*stamp, sha256])
     return sha256
@@ -68,7 +68,7 @@ def weights_in(folder: Path) -> dict[str, Path]:
     try:
         parts = [part for part in sorted(folder.iterdir()) if part.is_dir()]
     except OSError as fault:
-        raise CalotypeError("{folder} cannot be read: {reason}", folder=folder, reason=fault.strerror) from None
+        raise CalotypeError("{folder} cannot be read: {reason}", folder=folder, reason=reason_of(fault)) from None
     names = [name + half + end for end in (".safetensors", ".bin") for name in WEIGHTS for half in ("", ".fp16")]
     names += [name + SHARDS for name in names]
     files = {part.name: next((part / n for n in names if (part / n).is_file()), None) for part in parts}
@@ -85,7 +85,7 @@ def shards_of(index: Path) -> list[Path]:
         data = json.loads(index.read_text("utf-8")) if index.stat().st_size <= MAX_INDEX else {}
         names = sorted(set(data["weight_map"].values()))
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=index, reason=fault.strerror) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=index, reason=reason_of(fault)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CalotypeError("{path} is damaged; fetch or copy it again", path=index) from None
     if not names or not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from calotype.checkpoints.content import MAX_HEADER, UNKNOWN, content_of, is_safetensors
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".param")
 
@@ -25,7 +25,7 @@ def check_file(path: Path) -> str:
             raise CalotypeError("{path} is empty; fetch or copy it again", path=path)
         content = content_of(path)
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=reason_of(fault)) from None
     if content == UNKNOWN and path.suffix.lower() not in SUFFIXES:
         raise CalotypeError(
             "{path} is no file of weights; Calotype reads {names}", path=path, names=", ".join(SUFFIXES)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 
 MAGIC = "7767517"
 FLOAT32, FLOAT16 = 0, 0x01306B47  # tags before weights; other tags mean 8-bit or quantised weights
@@ -69,7 +69,7 @@ def read(param: Path, weights: Path) -> Converted:
             fault=fault,
         ) from None
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=fault.filename, reason=fault.strerror) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=fault.filename, reason=reason_of(fault)) from None
 
 
 def _layers(param: Path) -> list[NcnnLayer]:

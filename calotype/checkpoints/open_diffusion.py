@@ -17,7 +17,7 @@ from calotype.checkpoints.single_file import open_file, with_new_attention, with
 from calotype.checkpoints.state_dict import BUILD_ERRORS, read_state
 from calotype.checkpoints.store import Checkpoint, verified_hash
 from calotype.checkpoints.tokenizer import tokenizer_in
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 from calotype.models.clip_text import TextEncoder, TextShape, transformers_names
 from calotype.models.diffusion import DiffusionCheckpoint, TextConditioner
 
@@ -168,7 +168,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text("utf-8"))
     except OSError as fault:
         raise CalotypeError(
-            "{path} cannot be read: {reason}; the folder is incomplete", path=path, reason=fault.strerror
+            "{path} cannot be read: {reason}; the folder is incomplete", path=path, reason=reason_of(fault)
         ) from None
     except (ValueError, RecursionError):
         raise CalotypeError("{path} is damaged; fetch or copy it again", path=path) from None

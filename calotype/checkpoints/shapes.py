@@ -7,7 +7,7 @@ from calotype.checkpoints.content import NCNN, SAFETENSORS, UNKNOWN
 from calotype.checkpoints.header import check_file, header_of
 from calotype.checkpoints.ncnn import pair_of
 from calotype.checkpoints.state_dict import tensors_in
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
@@ -27,7 +27,7 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         header = json.loads(header_of(path))
         return {key: tuple(map(int, tensor["shape"])) for key, tensor in header.items() if key != "__metadata__"}
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=reason_of(fault)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CalotypeError("{path} is damaged or no safetensors file; fetch or copy it again", path=path) from None
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from calotype.checkpoints.content import SAFETENSORS, UNKNOWN
 from calotype.checkpoints.header import check_file, check_not_truncated
 from calotype.checkpoints.pickles import read_pickle
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 
 LARGEST_INDEX = 4096  # no network has as many layers; a key with a larger index would only exhaust the memory
 HYPERNETWORK = (320, 640, 768, 1024, 1280)  # A1111 stores its hypernetworks by the width of the layers
@@ -49,7 +49,7 @@ def read_state(path: Path, wrappers: tuple[str, ...] = WRAPPERS, is_checked: boo
         is_header_damaged = content == UNKNOWN and path.suffix.lower() == ".safetensors"
         data = _read_safetensors(path) if content == SAFETENSORS or is_header_damaged else read_pickle(path)
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=reason_of(fault)) from None
     state = tensors_in(data, path, wrappers)
     if is_checked:
         check_finite(state, path)

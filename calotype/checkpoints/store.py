@@ -14,7 +14,7 @@ from typing import Any
 from calotype.checkpoints.entries import BEST_FACES, CATALOG, KINDS, Entry, known_name
 from calotype.checkpoints.hashes import INDEX, digest
 from calotype.checkpoints.previews import OURS
-from calotype.errors import CalotypeError, Message, Remedy
+from calotype.errors import CalotypeError, Message, Remedy, reason_of
 from calotype.files import make_folder, write_atomic
 from calotype.options import nearest, shown
 from calotype.settings import Settings
@@ -318,7 +318,7 @@ class ModelStore:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CalotypeError("{list} is damaged; delete it and add your models again", list=self._list) from None
         except OSError as fault:
-            raise CalotypeError("{list} cannot be read: {reason}", list=self._list, reason=fault.strerror) from None
+            raise CalotypeError("{list} cannot be read: {reason}", list=self._list, reason=reason_of(fault)) from None
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

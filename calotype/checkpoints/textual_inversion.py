@@ -11,7 +11,7 @@ from calotype.checkpoints.header import check_file
 from calotype.checkpoints.pickles import read_pickle
 from calotype.checkpoints.state_dict import read_state
 from calotype.checkpoints.store import digest
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, reason_of
 
 MAX_VECTORS = 75  # vectors of one embedding: the length of a prompt chunk
 _PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))  # SDXL's two text encoders
@@ -37,7 +37,7 @@ def read_embedding(path: Path, name: str = "") -> Embedding:
     try:
         data = read_pickle(path) if content in (TORCH, PICKLE) else read_state(path)
     except OSError as fault:
-        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=fault.strerror or fault) from None
+        raise CalotypeError("{path} cannot be read: {reason}", path=path, reason=reason_of(fault)) from None
     sha256 = digest(path)
     return Embedding(name or path.stem, vectors_in(data, path), sha256, sha256[:12])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.checkpoints.bundled import shipped
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 
 if TYPE_CHECKING:
     import tokenizers
@@ -78,7 +78,9 @@ def tokenizer_in(folder: Path) -> BpeTokenizer:
         )
     except OSError as fault:
         raise CalotypeError(
-            "{folder} has no tokenizer in it ({reason}); the model is incomplete", folder=folder, reason=fault.strerror
+            "{folder} has no tokenizer in it ({reason}); the model is incomplete",
+            folder=folder,
+            reason=reason_of(fault),
         ) from None
     except Exception as fault:  # noqa: BLE001  tokenizers raises bare Exceptions
         raise CalotypeError(

@@ -32,7 +32,7 @@ from calotype.cli.flags import flag, set_signature, texts
 from calotype.cli.help import WIDEST, Group, described, paragraphs
 from calotype.cli.show import ALL_DONE, INTERRUPTED, PARTLY_FAILED, USAGE, print_error, print_json
 from calotype.cli.wording import WORDING, CommandLine
-from calotype.errors import CalotypeError, Message, PictureError, Wording, recognized
+from calotype.errors import CalotypeError, Message, PictureError, Wording, reason_of, recognized
 from calotype.options import nearest
 
 CONTEXT_SETTINGS = {
@@ -143,7 +143,7 @@ def enter() -> None:
     status = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends in any case
     if fault := streams.flush_streams():
-        print_error(WORDING.fill(Message("the output cannot be written completely: {reason}", reason=fault.strerror)))
+        print_error(WORDING.fill(Message("the output cannot be written completely: {reason}", reason=reason_of(fault))))
         status = status or PARTLY_FAILED
     os._exit(status)
 

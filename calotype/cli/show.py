@@ -245,7 +245,7 @@ def _remaining_events(events: Iterator[Event]) -> Iterator[Event]:
 
 def failure_text(event: Failed) -> str:
     """The cause, with the source if the cause does not name it."""
-    cause = WORDING.fill(event.cause)
+    cause = WORDING.fill(event.sentence)
     source = printable(event.source)
     return cause if source in cause or event.source in cause else f"{source}: {cause}"
 

@@ -97,7 +97,7 @@ def read_mask(path: Path, size: tuple[int, int], max_pixels: int) -> tuple[np.nd
     Raises:
         CalotypeError: not a picture, of another size than the photo, or all white.
     """
-    painted = masks.read_mask(Picture.open(path, max_pixels), size, path.name)
+    painted = masks.read_mask(Picture.open_option("mask", path, max_pixels), size, path.name)
     if painted.pixels.all():
         raise PictureError(
             "the mask {mask} is all white, so nothing would be left of the photo; paint the damage white and the rest "

@@ -17,7 +17,15 @@ from calotype.inference.damage import CROP, fill_marks, fill_of, find_marks, rea
 from calotype.measures import Measure, figure
 from calotype.models.network import Network
 from calotype.ops.repair.damage import ASKED, UNASKED
-from calotype.ops.repair.fading import LIFTED, LIFTED_TINT, measure_fading, measure_skin, remove_fading, suited_to_skin
+from calotype.ops.repair.fading import (
+    LIFTED,
+    LIFTED_TINT,
+    changes_of,
+    measure_fading,
+    measure_skin,
+    remove_fading,
+    suited_to_skin,
+)
 from calotype.ops.repair.fill import CONTEXT, navier_stokes
 from calotype.ops.repair.texture import ASKED_THRESHOLD, THRESHOLD, measure_texture, remove_texture
 from calotype.picture import Picture
@@ -164,9 +172,13 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     fading = suited_to_skin(fading, skins) if is_faded else fading
     is_found = is_asked or is_faded
     values = {"black": _levels(fading.black), "white": _levels(fading.white)}
-    tones = measures.WIDENED if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
+    widened, neutralized = (change >= VISIBLE for change in changes_of(fading))
+    asked_tones = measures.WIDENED if widened else measures.NOT_FADED
+    tones = asked_tones if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
     coloured = measures.SKIN_CAST if len(skins) else measures.PALE_CAST
     cast = coloured if fading.kept or fading.saturation > 1 else measures.CAST
+    if is_asked and not is_faded:
+        cast = measures.ASKED_CAST if neutralized else measures.NO_CAST
     tint = (ASKED_TINTS if is_asked else TINTS).get(fading.kind, cast)
     found = (
         Measure.of("fading", fading.level, LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),
@@ -182,6 +194,7 @@ def _skins(picture: Picture, models: Models, light: np.ndarray) -> np.ndarray:
     return np.array([measure_skin(picture.pixels, light, face.landmarks) for face in faces]).reshape(-1, 3)
 
 
+VISIBLE = 0.5  # levels that black or white changes, for a sentence
 SURE = 0.8  # confidence of a face that stands for people
 TONES = {"faded": measures.FADED, "grey": measures.GREY_TONES}
 TINTS = {"unclear": measures.UNCLEAR_CAST, "tinted_black": measures.UNCLEAR_CAST}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, select
 
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, reason_of
 from calotype.files import atomic_file, atomic_folder, file_sha256, readable
 from calotype.jobs.schema import JOBS, RESULTS, UPLOADS
 from calotype.jobs.store import JobStore
@@ -77,7 +77,7 @@ def _add(store: JobStore, copy: JobStore, kind: str, file_id: str) -> str | Mess
         _forget(copy, kind, file_id)
         return ""
     except OSError as fault:
-        return Message("cannot be read ({reason})", reason=fault.strerror or str(fault))
+        return Message("cannot be read ({reason})", reason=reason_of(fault))
 
 
 def _expected(store: JobStore, kind: str, file_id: str) -> str | None:
@@ -183,7 +183,7 @@ def _unpack(path: Path, folder: Path) -> int:
         try:
             archive = stack.enter_context(tarfile.open(path, "r:"))
         except OSError as fault:
-            reason = fault.strerror or str(fault)
+            reason = reason_of(fault)
             raise CalotypeError("{path} cannot be read: {reason}", path=readable(path), reason=reason) from fault
         for member in archive:
             if not member.isfile() or not (member.name == DATABASE or NAME.fullmatch(member.name)):

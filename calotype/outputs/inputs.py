@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import CalotypeError, Message, listed, plural
+from calotype.errors import CalotypeError, Message, listed, plural, reason_of
 from calotype.files import readable, walk
 from calotype.outputs.names import (
     Beside,
@@ -304,7 +304,7 @@ def _make_folder(folder: Path) -> None:
         raise CalotypeError(
             "can't create the folder {folder} ({reason}); give another with {option:out}",
             folder=readable(folder),
-            reason=fault.strerror,
+            reason=reason_of(fault),
         ) from None
     if not os.access(folder, os.W_OK):
         raise CalotypeError(

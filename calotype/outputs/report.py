@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from calotype import html
-from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, recognized
+from calotype.errors import PLAIN, CalotypeError, Message, Wording, duration, plural, reason_of, recognized
 from calotype.files import atomic_file, make_folder, readable
 from calotype.measures import Measure, figure
 from calotype.outputs.compare import Window, fitted_to, shown, shown_pixels
@@ -58,9 +58,9 @@ class Report:
 
     def add_failure(self, source: Path, cause: str) -> None:
         self._failures += 1
-        self._cards.write(
-            html.render("album_failure.html", self.wording, name=readable(source.name), cause=readable(cause))
-        )
+        name, cause = readable(source.name), readable(cause)
+        heading = "" if name in cause else name
+        self._cards.write(html.render("album_failure.html", self.wording, name=heading, cause=cause))
 
     def _add(
         self,
@@ -185,7 +185,7 @@ def _check_path(path: Path) -> None:
         raise CalotypeError(
             "can't write the report {path} ({reason}); give another {option:report}",
             path=readable(path),
-            reason=fault.strerror,
+            reason=reason_of(fault),
         ) from None
     raise CalotypeError(
         "{path} exists and is no report of Calotype's; give another {option:report}", path=readable(path)

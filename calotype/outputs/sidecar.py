@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calotype.checkpoints.entries import AUTOMATIC
-from calotype.errors import CalotypeError, Message
+from calotype.errors import CalotypeError, Message, reason_of
 from calotype.files import file_sha256, readable, write_atomic
 from calotype.outputs.model_hashes import automatic_upscaler
 from calotype.outputs.names import format_of
@@ -44,7 +44,7 @@ def sha256_of(path: Path) -> str:
         return file_sha256(path)
     except OSError as fault:
         raise CalotypeError(
-            "can't read {path} ({reason}); check the name and permissions", path=readable(path), reason=fault.strerror
+            "can't read {path} ({reason}); check the name and permissions", path=readable(path), reason=reason_of(fault)
         ) from None
 
 
@@ -90,7 +90,7 @@ def _read_sidecar(path: Path) -> StoredRecord:
         data = json.loads(text) if len(text) <= MAX_BYTES else None
     except OSError as fault:
         raise CalotypeError(
-            "can't read {where} ({reason}); check the name", where=where, reason=fault.strerror
+            "can't read {where} ({reason}); check the name", where=where, reason=reason_of(fault)
         ) from None
     except (ValueError, RecursionError):
         data = None

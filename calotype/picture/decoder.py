@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from calotype import out_of_process
-from calotype.errors import CalotypeError, PictureError
+from calotype.errors import CalotypeError, PictureError, reason_of
 from calotype.out_of_process import ProcessEnded
 
 SECONDS, SECONDS_PER_MIB = 30.0, 10.0  # time limit by the size of the file; the slowest decoders take 1 s per MiB
@@ -130,9 +130,7 @@ def open_file(path: Path) -> BinaryIO:
             raise PictureError("{path} is a folder; give a picture in it", path=path) from None
         raise PictureError("{path} may not be read; change its permissions", path=path) from None
     except (OSError, ValueError) as fault:
-        raise PictureError(
-            "{path} cannot be opened: {reason}", path=path, reason=getattr(fault, "strerror", None) or fault
-        ) from None
+        raise PictureError("{path} cannot be opened: {reason}", path=path, reason=reason_of(fault)) from None
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and status.st_size:
         return file

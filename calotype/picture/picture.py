@@ -106,6 +106,14 @@ class Picture:
         return decoder.read(cls.open_here, Path(path), page, max_pixels=max_pixels)
 
     @classmethod
+    def open_option(cls, option: str, path: Path, max_pixels: int) -> "Picture":
+        """As `open`, of a picture that an option gives beside the photo; what is wrong with it names the option."""
+        try:
+            return cls.open(path, max_pixels)
+        except PictureError as fault:
+            raise PictureError("{option}: {fault}", fault=fault, option=option) from fault
+
+    @classmethod
     def open_ahead(cls, path: Path, max_pixels: int, page: int = 0, *, limit: int) -> ReadAhead:
         """Begins `open` in a thread, if the picture has `limit` pixels at most; a later `open` takes its result."""
 

@@ -18,6 +18,7 @@ from calotype.record import Result
 from calotype.tasks import Colour, Note, Progress, note
 
 MIN_CONFIDENCE = 0.7  # of a face whose surroundings are compared
+ROUNDED = 1  # level of 255: a profile that changes no grey by more has the tone curve of sRGB
 UNCOLOURED = 1e-7  # weight of what a place has itself beside a reference
 STEPS = 3
 
@@ -28,11 +29,7 @@ def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
     The result has the `grey_values` of the photo, bit for bit.
     """
     opened = Picture.open(task.source, models.settings.max_pixels, task.page)
-    photo = opened
-    if opened.pixels.shape[2] == 1 and opened.metadata.icc is not None:
-        pixels, icc = in_rgb(opened.pixels, opened.metadata.icc)
-        photo = replace(opened.then(pixels, opened.alpha), metadata=replace(opened.metadata, icc=icc))
-        yield note("a grey colour profile holds no colours, so the photo is converted to sRGB first")
+    photo = _for_colours(opened)
     visible = photo.with_visible_colours()
     if colorize.is_in_colour(visible.pixels):
         raise PictureError(
@@ -42,6 +39,8 @@ def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
     yield Progress(0, STEPS, "colours")
     small = colorize.reduced(visible.pixels)
     given, facts = _given(task, visible, small, models)
+    if photo.pixels is not opened.pixels:
+        yield note("its colour profile has another tone curve than sRGB, so the photo is converted to sRGB first")
     yield Progress(1, STEPS, "colours")
     own = colorize.chroma_of(small) if small.shape[2] == 3 else np.zeros((*small.shape[:2], 2), np.float32)
     level = _level(small)
@@ -51,15 +50,28 @@ def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
     yield Result.of(task, opened, photo.then(pixels, photo.alpha), [], facts)
 
 
+def _for_colours(photo: Picture) -> Picture:
+    """A grey photo with a profile in sRGB; its values stay where the profile has the curve of sRGB already."""
+    profile = photo.metadata.icc
+    if photo.pixels.shape[2] == 3 or profile is None:
+        return photo
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 256, 1)
+    converted, icc = in_rgb(levels, profile)
+    if np.abs(converted.astype(int) - levels).max() <= ROUNDED:
+        return replace(photo, metadata=replace(photo.metadata, icc=icc))
+    pixels, icc = in_rgb(photo.pixels, profile)
+    return replace(photo.then(pixels, photo.alpha), metadata=replace(photo.metadata, icc=icc))
+
+
 def _given(task: Colour, photo: Picture, small: np.ndarray, models: Models) -> tuple[Given, dict[str, Any]]:
     """The colours of strokes and reference together, and the hashes of their files; a stroke counts first."""
     facts: dict[str, Any] = {}
     strokes = reference = None
     if task.hints:
-        hints = Picture.open(task.hints, models.settings.max_pixels)
+        hints = Picture.open_option("hints", task.hints, models.settings.max_pixels)
         strokes, facts["hints"] = _strokes(task, hints, photo), hints.sha256
     if task.reference:
-        coloured = Picture.open(task.reference, models.settings.max_pixels)
+        coloured = Picture.open_option("reference", task.reference, models.settings.max_pixels)
         reference, facts["reference"] = _reference(task, coloured, _look(photo, small, models), models), coloured.sha256
     if strokes is None or reference is None:
         return strokes or reference, facts
@@ -99,7 +111,9 @@ def _reference(task: Colour, coloured: Picture, look: Look, models: Models) -> G
     coloured = coloured.with_visible_colours().in_srgb()
     if not colorize.has_colours(coloured.pixels):
         raise PictureError(
-            "{reference} has no colours; give a photo in colour", reference=task.reference, option="reference"
+            "the reference {reference} has no colours; give a photo in colour",
+            reference=task.reference,
+            option="reference",
         )
     small = colorize.reduced(coloured.pixels)
     return colorize.from_reference(look, _look(coloured, small, models), colorize.chroma_of(small))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from calotype.errors import PLAIN, CalotypeError, Message, Wording
+from calotype.errors import PLAIN, CalotypeError, Message, Wording, with_path
 
 Sentence = Message | CalotypeError
 
@@ -124,6 +124,11 @@ class Failed:
     source: str
     cause: Sentence
 
+    @property
+    def sentence(self) -> Sentence:
+        """The cause, naming the file as the source does."""
+        return with_path(self.cause, self.source)
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -200,8 +205,10 @@ def as_line(event: Event, wording: Wording = PLAIN) -> dict[str, Any]:
         data["image"] = base64.b64encode(event.image).decode()
     elif isinstance(event, Saved):
         data |= worded(data.pop("facts"), wording)
+    elif isinstance(event, Failed):
+        data |= {"cause": event.sentence}
     elif isinstance(event, Finished):
-        failures = [{"source": failed.source, "cause": wording.fill(failed.cause)} for failed in event.failures]
+        failures = [{"source": failed.source, "cause": wording.fill(failed.sentence)} for failed in event.failures]
         counts = {"pictures": event.pictures, "done": event.done, "skipped": event.skipped, "failed": len(failures)}
         rest = {"seconds": event.seconds, "interrupted": event.interrupted, "report": event.report}
         data = {"event": name, **counts, "failures": failures, **rest, **({"is_drawn": True} if event.is_drawn else {})}

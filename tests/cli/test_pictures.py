@@ -214,6 +214,29 @@ def test_one_bad_file_does_not_stop_the_others(folder, capsys):
     assert files(folder / "out") == {"a.png", "a.png.json", "d.png", "d.png.json"}
 
 
+def test_a_file_that_failed_is_named_once(folder, capsys):
+    (folder / "in").mkdir()
+    (folder / "in/b.png").write_bytes(b"no picture")
+    sentence = "in/b.png is text, not a picture of a kind we read"
+    for options in ([], ["--json"], ["--report", "r.html"]):
+        assert main(["restore", "in/b.png", *PLAIN, *options]) == 1
+        told = capsys.readouterr()
+        if options == ["--json"]:
+            failed = next(event for event in events(told.out) if event["event"] == "failed")
+            assert failed["source"] == "in/b.png" and failed["cause"].startswith(sentence)
+            assert events(told.out)[-1]["failures"] == [{name: failed[name] for name in ("source", "cause")}]
+        else:
+            assert told.err.startswith(f"calotype: {sentence}") and told.err.count("b.png") == 1
+    assert (folder / "r.html").read_text("utf-8").count("b.png") == 1
+
+
+def test_a_mask_that_is_no_picture_is_meant_not_the_photo(folder, capsys):
+    draw(folder / "in/a.png")
+    (folder / "in/text.jpg").write_bytes(b"no picture")
+    assert main(["restore", "in/a.png", *PLAIN, "--repair", "scratches", "--mask", "in/text.jpg"]) == 1
+    assert capsys.readouterr().err.startswith("calotype: in/a.png: --mask: text.jpg is text, not a picture of a kind")
+
+
 def test_a_bug_of_ours_keeps_its_traceback_and_the_batch_goes_on(folder, capsys, monkeypatch):
     real = pipeline("restore")
 

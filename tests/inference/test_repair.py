@@ -121,7 +121,7 @@ def test_a_faded_photo_is_set_right_and_said():
     result, notes = repaired(faded, fading=1.0)
     assert result.computed == {REPAIRED: {"fading": 40.4}} and len(notes) == 2
     assert notes[0] == "black is 64/30/32 of 255, alike all over the photo: it has faded, and its tones are set right"
-    assert notes[1].endswith("in red, green and blue, alike all over the photo: both become more neutral")
+    assert notes[1].endswith("in red, green and blue, alike all over the photo: their tint is reduced")
     half, _ = repaired(faded, fading=0.5)
     difference, whole = (np.abs(each.picture.pixels.astype(float) - faded).mean() for each in (half, result))
     assert 0.45 < difference / whole < 0.55
@@ -130,7 +130,7 @@ def test_a_faded_photo_is_set_right_and_said():
 def test_an_aged_print_without_people_gets_colour_back_and_says_so():
     faded = aged(1.0)(clean()["coffee"]())
     result, notes = repaired(faded)
-    assert notes[-1].endswith("both become more neutral, and the pale colours stronger")
+    assert notes[-1].endswith("their tint is reduced, and the pale colours become stronger")
     chroma, before = (np.ptp(pixels, 2).mean() for pixels in (result.picture.pixels, faded))
     assert chroma > 1.2 * before
 
@@ -139,7 +139,7 @@ def test_skin_stays_skin_where_a_cast_is_taken_out(models):
     """Black and white made neutral, the face of the photo that ships would be grey and cold."""
     faded = opened(ROOT / "examples" / "collins.jpg")
     result, notes = repaired(faded, models)
-    assert notes[-1].endswith("both become more neutral, with skin kept in its colour")
+    assert notes[-1].endswith("their tint is reduced, as far as the colours of skin allow")
     [face] = models.found_faces(result.picture)
     skin, before = (measure_skin(pixels, LIGHT, face.landmarks) for pixels in (result.picture.pixels, faded))
     assert skin[0] - skin[2] > 14 and skin[0] > skin[1] > skin[2]
@@ -159,11 +159,25 @@ def test_green_shadows_are_a_cast_in_a_photo_of_people_alone(models):
     assert "a cast, or the colours of the motif; left" in result.measures[-1].decision
 
 
+def test_nothing_is_said_to_change_where_black_and_white_are_at_the_ends():
+    photo = clean()["chelsea"]().copy()
+    for n in range(12):  # squares of both in every window
+        photo[n::24, :, :] = np.where((np.arange(photo.shape[1]) % 24 < 12)[:, None], 0, 255)
+    result, notes = repaired(photo, repair="fading")
+    assert np.array_equal(result.picture.pixels, photo)
+    ends = "black is 0/0/0 and white 255/255/255"
+    assert notes == [
+        f"{ends} of 255: the tones are left",
+        f"{ends} in red, green and blue: no cast that is alike all over the photo",
+    ]
+
+
 def test_fading_is_set_right_by_name_whatever_the_photo_looks_like():
     photo = clean()["chelsea"]()
     assert repaired(photo)[0].picture.pixels is photo
     result, notes = repaired(photo, repair="fading")
     assert "are moved to the ends of the tones" in notes[0] and result.picture.pixels.std() > 1.05 * photo.std()
+    assert notes[1].startswith("black is ") and notes[1].endswith("in red, green and blue: their tint is reduced")
     grey = clean()["brick"]()
     result, notes = repaired(grey, repair="fading")
     assert notes[1] == "a grey photo stays grey" and result.picture.pixels.shape == grey.shape

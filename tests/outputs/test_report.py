@@ -100,7 +100,7 @@ def test_faces_that_were_left_softer_are_told(tmp_path):
 
 def test_no_name_becomes_markup(tmp_path):
     evil = result(EVIL, notes=(EVIL,))
-    plain = written(tmp_path / "plain.html", result(notes=("x",)), failures=[("a.jpg", "b")])
+    plain = written(tmp_path / "plain.html", result(notes=("x",)), failures=[("a.jpg", "a.jpg")])
     read = written(tmp_path / "a.html", evil, name=EVIL.replace("/", "∕"), failures=[(EVIL, EVIL)])
     assert read.tags == plain.tags and not read.handlers
     assert "\x1b" not in (tmp_path / "a.html").read_text("utf-8")
@@ -184,6 +184,9 @@ def test_sixteen_bits_grey_and_faces_over_the_edge(tmp_path):
 def test_failures_are_listed_with_their_cause(tmp_path):
     read = written(tmp_path / "a.html", failures=[("bad.jpg", "bad.jpg is cut off")])
     assert "bad.jpg is cut off" in read.text and "1 not done" in read.text
+    assert read.text.count("bad.jpg") == 1
+    read = written(tmp_path / "b.html", failures=[("bad.jpg", "it is cut off")])
+    assert "bad.jpg" in read.text and "it is cut off" in read.text
 
 
 def test_the_page_is_in_the_language_of_the_interface(tmp_path):

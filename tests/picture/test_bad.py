@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import imagecodecs
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Wording, reason_of
 from calotype.picture import Metadata, Picture, read_record, save
 from calotype.picture.metadata import exif
 from tests.picture import more_formats
@@ -234,6 +235,10 @@ def test_pillow_keeps_its_own_limits(tmp_path):
     [
         (b"", "is empty"),
         (b"Dear grandmother,\nthank you\n" * 9, "is text"),
+        ("亲爱的奶奶：\n谢谢您的照片。\n".encode(), "is text"),
+        *((b"x" * shift + "奶奶".encode() * 999, "is text") for shift in range(3)),  # cut within a character
+        ("谢谢\0".encode(), "is something else"),
+        ("亲爱的奶奶：谢谢您的照片。".encode("gbk"), "is something else"),
         (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
         (b"<svg/>", "SVG"),
         (b"8BPS\0\1" + bytes(99), "damaged"),
@@ -289,3 +294,29 @@ def test_a_jpeg_with_grey_filled_up_is_refused(tmp_path):
 
 def test_heic_decoder_is_there():
     assert pillow_heif.libheif_info()["HEIF"]
+
+
+@pytest.mark.parametrize(
+    "kind, name, reason",
+    [
+        *(("jpeg", "bad.jpg", "缺少结尾"), ("ppm", "bad.ppm", "缺少结尾")),
+        *(("psd", "bad.psd", "缺少结尾"), ("png", "bad.png", "条目 IHDR 已损坏")),
+    ],
+)
+def test_why_a_file_is_damaged_is_said_in_the_readers_language(tmp_path, kind, name, reason):
+    data = made(kind, tmp_path)
+    path = tmp_path / name
+    path.write_bytes(data[:20] + b"?" + data[21:] if kind == "png" else data[: len(data) * 2 // 3])
+    with pytest.raises(CalotypeError) as caught:  # as it comes out of the decoder's process
+        Picture.open(path)
+    assert Wording("zh").fill(caught.value) == f"{name} 已损坏或不完整（{reason}）；请换一份试试"
+
+
+def test_what_the_system_says_is_in_the_readers_language(tmp_path):
+    sentences = []
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(OSError) as caught:
+            path.read_bytes()
+        sentences.append(Wording("zh").fill(reason_of(caught.value)))
+    assert sentences == ["文件或文件夹不存在", "没有权限" if sys.platform == "win32" else "这是文件夹"]
+    assert Wording("zh").fill(reason_of(OSError(5, "{new} of a system"))) == "{new} of a system"

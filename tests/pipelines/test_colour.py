@@ -105,7 +105,20 @@ def test_a_grey_profile_becomes_srgb(folder, capsys):
     assert main(["colour", "profile.png", "--hints", "strokes.png", "-o", "out"]) == 0
     after = Picture.open(folder / "out" / "profile.png")
     assert after.metadata.icc[16:20] == b"RGB "
-    assert "converted to sRGB first" in capsys.readouterr().err
+    assert "another tone curve than sRGB" in capsys.readouterr().err
+    assert main(["colour", "profile.png", "--reference", "deep.png", "-o", "out"]) == 1
+    assert "tone curve" not in capsys.readouterr().err  # no note before what the run is refused for
+
+
+def test_a_grey_photo_with_an_srgb_profile_keeps_its_values(folder, capsys):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    grey = Image.open("grey.png")
+    grey.save("profile.png", icc_profile=srgb)
+    assert main(["colour", "profile.png", "--hints", "strokes.png", "-o", "out"]) == 0
+    after = Picture.open(folder / "out" / "profile.png")
+    assert after.metadata.icc[16:20] == b"RGB "
+    assert np.array_equal(grey_values(after.pixels), np.asarray(grey))
+    assert "profile" not in capsys.readouterr().err.replace("profile.png", "")
 
 
 def _grey_profile(rgb: bytes) -> bytes:
@@ -129,11 +142,14 @@ def _grey_profile(rgb: bytes) -> bytes:
         (["grey.png", "--hints", "missing.png"], "does not exist"),
         (["grey.png", "--hints", "grey.png"], "there is no stroke of colour"),
         (["grey.png", "--hints", "small.png"], "has 100 × 80 pixels"),
-        (["grey.png", "--reference", "deep.png"], "has no colours"),
+        (["grey.png", "--reference", "deep.png"], "grey.png: the reference deep.png has no colours"),
+        (["grey.png", "--hints", "text.jpg"], "grey.png: --hints: text.jpg is text, not a picture"),
+        (["grey.png", "--reference", "text.jpg"], "grey.png: --reference: text.jpg is text, not a picture"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(folder, capsys, options, sentence):
     Image.new("RGBA", (100, 80), (200, 0, 0, 255)).save("small.png")
+    (folder / "text.jpg").write_bytes(b"no picture")
     assert main(["colour", *options, "-o", "out"]) in (1, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert sentence in line

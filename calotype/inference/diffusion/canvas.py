@@ -85,7 +85,8 @@ def open_canvas(
     if task.outpaint:
         return _outpaint_canvas(task, source, multiple, check)
     if task.mask:
-        return _inpaint_canvas(task, source, Picture.open(task.mask, max_pixels), _Sizes(size, native, multiple, check))
+        mask = Picture.open_option("mask", task.mask, max_pixels)
+        return _inpaint_canvas(task, source, mask, _Sizes(size, native, multiple, check))
     canvas = _empty_canvas(size or _native_area_size(source.pixels.shape[:2], native), multiple)
     check(canvas.work)
     pixels = _placed(source, task, canvas)

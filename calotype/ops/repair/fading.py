@@ -158,8 +158,24 @@ def _saturating(factor: float) -> np.ndarray:
     return factor * np.eye(3) + (1 - factor) * LUMA
 
 
+def changes_of(fading: Fading) -> tuple[float, float]:
+    """How many levels black or white is moved, and how much of the range of its channels is taken out, at full
+    strength; the larger of both."""
+    black, white, lowest, highest = _ends(fading)
+    moves = (black, lowest), (white, highest)
+    tones = max(float(abs(_luma(after) - _luma(before))) for before, after in moves)
+    return tones, max(float(np.ptp(before) - np.ptp(after)) for before, after in moves)
+
+
 def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
     """(C, N) the light that each of (C, N) becomes."""
+    low, high, to_low, to_high = (_light_of(levels)[:, None] ** fading.exponent for levels in _ends(fading))
+    fraction = (light**fading.exponent - low) / np.maximum(high - low, 1e-3)
+    return np.clip(to_low + fraction * (to_high - to_low), 0, 1) ** (1 / fading.exponent)
+
+
+def _ends(fading: Fading) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(C,) levels each: black and white, and what they become."""
     black, white = fading.black, fading.white
     if fading.kind in ("toned", "tinted"):
         black, white = (np.repeat(_luma(point), len(point)) for point in (black, white))
@@ -167,11 +183,7 @@ def _corrected(light: np.ndarray, fading: Fading) -> np.ndarray:
     kept = 1.0 if np.ptp(white) > WHITE_TINT else fading.kept
     target = highest * (1 - kept * (1 - white / max(1.0, white.max())))
     lowest = black if black.max() <= DARK else np.full_like(black, min(DARKEST, black.min()))
-    low, high, to_low, to_high = (
-        _light_of(levels)[:, None] ** fading.exponent for levels in (black, white, lowest, target)
-    )
-    fraction = (light**fading.exponent - low) / np.maximum(high - low, 1e-3)
-    return np.clip(to_low + fraction * (to_high - to_low), 0, 1) ** (1 / fading.exponent)
+    return black, white, lowest, target
 
 
 def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: float) -> str:

@@ -100,10 +100,17 @@ def decoding(name: str) -> Iterator[None]:
             "{name} does not fit into memory; close other programs or make it smaller", name=name
         ) from fault
     except _FAULTS as fault:
-        cause = str(fault).strip().splitlines()[0][:120].rstrip(".") if str(fault).strip() else type(fault).__name__
         raise PictureError(
-            "{name} is damaged or cut off ({cause}); try another copy of it", name=name, cause=cause
+            "{name} is damaged or cut off ({cause}); try another copy of it", name=name, cause=_cause(fault)
         ) from fault
+
+
+def _cause(fault: Exception) -> Message:
+    """A reason of ours is a message, or a text of the catalog; one of a library's stays as it is."""
+    if fault.args and isinstance(fault.args[0], Message):
+        return fault.args[0]
+    lines = str(fault).strip().splitlines()
+    return Message.of(lines[0][:120].rstrip(".") if lines else type(fault).__name__)
 
 
 def split(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,5 +1,6 @@
 """File formats: names, magic bytes, readers and limits."""
 
+import codecs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -224,4 +225,16 @@ def _kind_of(head: bytes) -> Message:
         return Message("an SVG or other XML text")
     if text.lower().startswith((b"<!doctype html", b"<html")):
         return Message("a web page")
-    return Message("text") if head.isascii() and b"\0" not in head else Message("something else")
+    return Message("text") if _is_text(head) else Message("something else")
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether it is UTF-8 without control characters; its last character may be cut."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(text) is None
+
+
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")  # without white space and the escape of terminals

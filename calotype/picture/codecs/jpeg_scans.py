@@ -78,8 +78,8 @@ def check_complete(data: bytes, frame: Frame) -> None:
     Raises:
         ValueError: data are missing.
     """
-    if _is_checkable(frame) and (reason := _shortage(data)):
-        raise ValueError(reason)
+    if _is_checkable(frame) and _shortage(data):
+        raise ValueError("the end is missing")
 
 
 def with_end_mark(data: bytes, frame: Frame) -> bytes:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from calotype.dialects.readers import KEYWORDS
+from calotype.errors import Message
 from calotype.picture import notes as about
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, plain_text, split
 from calotype.picture.metadata import families
@@ -82,7 +83,8 @@ def _sort_chunks(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[st
     for kind, body, raw, is_intact in _chunks(data):
         is_critical = not kind[0] & 0x20
         if is_critical and not (is_intact and kind in _PIXEL_CHUNKS):
-            raise ValueError(f"entry {kind.decode('latin-1')} is {'unknown' if is_intact else 'damaged'}")
+            reason = "entry {entry} is unknown" if is_intact else "entry {entry} is damaged"
+            raise ValueError(Message(reason, entry=kind.decode("latin-1")))
         if not is_intact:
             notes += (about.DAMAGED_ENTRY.format(entry=kind.decode("latin-1")),)
             continue

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin
 
-from calotype.errors import PictureError
+from calotype.errors import Message, PictureError
 from calotype.picture import notes as about
 from calotype.picture.codecs import jpeg_scans
 from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page, decoding, split, stretched
@@ -161,7 +161,7 @@ def from_pillow(image: Image.Image, icc: bytes | None) -> Pixels:
         return Pixels(colour, alpha, icc)
     target = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBX": "RGB", "I;16": "I;16", "I;16B": "I;16"}.get(mode)
     if target is None:
-        raise ValueError(f"samples of type {mode}")
+        raise ValueError(Message("samples of type {mode}", mode=mode))
     return Pixels(_array(image, target), None, icc)
 
 

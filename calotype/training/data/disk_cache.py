@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 from calotype.files import write_atomic
 
 
@@ -34,5 +34,5 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise CalotypeError("{folder} cannot be made ({reason})", folder=path.parent, reason=fault.strerror) from None
+        raise CalotypeError("{folder} cannot be made ({reason})", folder=path.parent, reason=reason_of(fault)) from None
     write_atomic(path, serialize({name: value.contiguous() for name, value in tensors.items()}))

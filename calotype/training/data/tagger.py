@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calotype.errors import CalotypeError, Remedy
+from calotype.errors import CalotypeError, Remedy, reason_of
 
 MODEL, TAGS = "model.onnx", "selected_tags.csv"
 GENERAL, CHARACTER = 0, 4  # categories in selected_tags.csv; the others are ratings
@@ -97,7 +97,7 @@ def read_tags(path: Path) -> list[Tag]:
         raise CalotypeError(
             "the tagger's list {path} cannot be read: {reason}; give {option:tagger_tags}",
             path=path,
-            reason=error.strerror,
+            reason=reason_of(error),
         ) from None
     except (KeyError, ValueError, TypeError, csv.Error):
         raise CalotypeError("{path} is not a list of tags: it needs the columns name and category", path=path) from None

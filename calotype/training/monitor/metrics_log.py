@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, reason_of
 from calotype.files import write_atomic
 
 SECONDS = "seconds"  # metric: time that the run has taken so far
@@ -58,7 +58,7 @@ class MetricsLog:
             raise CalotypeError(
                 "{path} cannot be written ({reason}); give another {option:output_dir}",
                 path=path,
-                reason=error.strerror,
+                reason=reason_of(error),
             ) from None
 
     def note(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -92,7 +92,7 @@ class MetricsLog:
             self._file.write(_line(entry))
         except OSError as error:
             raise CalotypeError(
-                "{path} cannot be written ({reason}); make room on the disk", path=self.path, reason=error.strerror
+                "{path} cannot be written ({reason}); make room on the disk", path=self.path, reason=reason_of(error)
             ) from None
 
     def _apply(self, entry: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from calotype.errors import CalotypeError, Remedy
+from calotype.errors import CalotypeError, Remedy, reason_of
 
 
 def is_installed() -> bool:
@@ -36,7 +36,7 @@ class Board:
             raise CalotypeError(
                 "{folder} cannot be written to ({reason}); give another {option:logging_dir}",
                 folder=folder,
-                reason=error.strerror,
+                reason=reason_of(error),
             ) from None
 
     def number(self, step: int, name: str, value: float) -> None:
