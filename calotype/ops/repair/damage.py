@@ -18,6 +18,7 @@ LIKELY = 0.12, 0.5  # probabilities from which pixels may belong to a mark: two,
 CLEAR = 0.05  # probability below which a pixel is not doubtful
 AROUND, AGAINST = 128, 125.0  # pixels around a mark; log odds that it loses where all of them are doubtful
 WIDE = 8.0  # pixels of a photo whose shorter side is REFERENCE, to which a mark is narrow: its area over its length
+NARROW, SURE_OF_WIDE = 4.0, -0.7  # pixels, likewise; and evidence without which a wider one is no mark, but a pole
 MARGIN = 1  # pixels around a mark that are filled with it
 REFERENCE = 512  # shorter side of a photo to which the lengths refer, or less
 _LEVELS = np.arange(256).clip(1, 254) / 255
@@ -124,6 +125,7 @@ def _evidence(
     own = mean(DOUBT[probability[places]]) / 255 * area / side**2  # a mark's own doubt is none against it
     evidence += AGAINST * own * np.minimum(1, side / np.maximum(length, 1))
     can_be = (area >= FEWEST) & (mean(kept[places]) < 0.5) & (area < WIDE * unit * length)
+    can_be &= (area < NARROW * unit * length) | (evidence > SURE_OF_WIDE)
     can_be &= is_long | (length <= speck * unit)
     return np.where(can_be, evidence, -np.inf)[of_pixel]
 

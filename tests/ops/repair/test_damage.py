@@ -81,6 +81,18 @@ def test_where_sure_scratches_show_that_a_photo_is_damaged_others_need_not_be_as
     assert found.mask[200, 50:350].all() and found.scratches == ASKED.fewest + 1
 
 
+def test_a_wide_line_that_is_unsure_is_no_mark_even_where_a_photo_is_damaged():
+    """The leg of a tripod."""
+    probability = drawn()
+    for n in range(ASKED.fewest):
+        probability[20 + 40 * n, 50:350] = CERTAIN
+    probability[170:177, 50:350] = probability[290, 50:350] = UNSURE
+    found = marks(probability)
+    assert found.mask[290, 50:350].all() and not found.mask[170:177].any()
+    probability[170:177, 50:350] = SURE
+    assert marks(probability).mask[170:177, 50:350].all()
+
+
 def test_birds_in_a_sky_do_not_show_that_a_photo_is_damaged():
     probability = drawn()
     for n in range(6):
