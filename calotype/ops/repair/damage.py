@@ -50,7 +50,7 @@ class Rule:
     speck: float
 
 
-ASKED = Rule(threshold=-0.7, damaged=-3.0, sure=3.0, fewest=2, scratches=1, speck=20.0)
+ASKED = Rule(threshold=-0.7, damaged=-3.0, sure=1.5, fewest=2, scratches=1, speck=20.0)
 UNASKED = Rule(threshold=math.inf, damaged=1.0, sure=3.0, fewest=3, scratches=2, speck=5.0)
 
 
