@@ -67,8 +67,8 @@ GREY = "a grey photo stays grey"
 SCRATCHES = "scratches and hairs found and filled: {value}"
 NO_SCRATCHES = "no scratch or hair that is sure enough to be filled"
 FEW_SCRATCHES = (
-    "sure scratches or hairs: {value}, too few to fill any unasked: left, {option:repair} scratches fills them and "
-    "what is likely"
+    "sure scratches or hairs: {value}, too few to be filled unasked; {option:repair} scratches fills them and what is "
+    "likely"
 )
 SPECKS = "specks of dust found and filled: {value}"
 NO_SPECKS = "no speck of dust that is sure enough to be filled"

@@ -195,6 +195,7 @@ class TrainRestorer(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     """Train a face restoration network, or evaluate one."""
 
     TITLE = "Model, dataset and evaluation"
+    ADDED_LATER = ("landmark_weight",)  # states of earlier versions do not know it
 
     photos: Path = option(help="folder with sharp faces", is_path=True)
     model: str = option(

