@@ -90,7 +90,7 @@ def test_a_mask_that_was_found_is_corrected_kept_and_repaired(restored, files):
     page.get_by_role("button", name="Damage: mask.png").wait_for()
     page.get_by_label("Scale").fill("1")
     page.get_by_role("button", name="Restore this photo").click()
-    page.locator("ct-restore ct-compare").wait_for()
+    page.locator("ct-restore ct-compare").wait_for(timeout=120_000)
     job, mask = mask_of(studio)
     assert mask.shape == SIZE[::-1] and set(np.unique(mask[:, ::7])) >= {0, 255}
     assert (mask[92:108, 402:598] == 255).all() and (mask[92:108, 620:800] == 255).all() and not mask[:, 1000:].any()
@@ -313,7 +313,7 @@ def test_a_mask_is_taken_though_the_browser_has_not_read_it_yet(restored, files)
     page.get_by_role("button", name="Damage: found.png").wait_for()
     page.evaluate("goOn()")
     page.get_by_role("button", name="Restore this photo").click()
-    page.locator("ct-restore ct-compare").wait_for()
+    page.locator("ct-restore ct-compare").wait_for(timeout=120_000)
     _, mask = mask_of(studio)
     assert mask[95, 450] == 255 and mask.mean() == pytest.approx(255 * 200 * 20 / (SIZE[0] * SIZE[1]))
     assert page.context.faults == []
