@@ -6,7 +6,7 @@ large and round, as a button. A scratch may cross a face; what lies within its e
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -82,17 +82,19 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
         is_enough = evidence > lowest
         judged.append((tuple(place[is_enough] for place in places), evidence[is_enough]))
 
-    def with_evidence(threshold: float) -> Marks:
+    def with_evidence(threshold: float) -> np.ndarray:
         mask = np.zeros(probability.shape, bool)
         for places, evidence in judged:
             mask[places] |= evidence > threshold
-        return Marks(mask, *_counted(mask))
+        return mask
 
-    sure = with_evidence(rule.sure)
-    thin = _counted(sure.mask, THIN)[0]
-    is_damaged = sure.count >= rule.fewest and thin >= rule.scratches
-    marks = with_evidence(rule.damaged if is_damaged else rule.threshold)
-    return marks if marks.count else replace(marks, left=thin)
+    sure = _parts(with_evidence(rule.sure))
+    thin = int(_shapes(sure, THIN)[2].sum())
+    is_damaged = len(sure) >= rule.fewest and thin >= rule.scratches
+    mask = with_evidence(rule.damaged if is_damaged else rule.threshold)
+    parts = _parts(mask)
+    scratches = int(_shapes(parts, LONG)[2].sum())
+    return Marks(mask, scratches, len(parts) - scratches, 0 if len(parts) else thin)
 
 
 def _evidence(
@@ -137,11 +139,9 @@ def _shapes(stats: np.ndarray, long: float) -> tuple[np.ndarray, np.ndarray, np.
     return area, length, length**2 > long * area
 
 
-def _counted(mask: np.ndarray, long: float = LONG) -> tuple[int, int]:
-    """How many scratches and specks are in a mask."""
-    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:]
-    scratches = int(_shapes(stats, long)[2].sum())
-    return scratches, len(stats) - scratches
+def _parts(mask: np.ndarray) -> np.ndarray:
+    """OpenCV's statistics of the connected parts of a mask."""
+    return cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2][1:]
 
 
 def _doubts(probability: np.ndarray, unit: float) -> np.ndarray:
