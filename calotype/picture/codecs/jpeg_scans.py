@@ -78,7 +78,7 @@ def check_complete(data: bytes, frame: Frame) -> None:
     Raises:
         ValueError: data are missing.
     """
-    if _is_checkable(frame) and _shortage(data):
+    if _is_checkable(frame) and _is_short(data):
         raise ValueError("the end is missing")
 
 
@@ -94,13 +94,13 @@ def with_end_mark(data: bytes, frame: Frame) -> bytes:
     if not (scans and _is_checkable(frame) and _has_all_scans(scans, frame)):
         raise ValueError("the end mark is missing")
     low, high = scans[-1].start, scans[-1].end
-    if _shortage(_ended(data, high)) or not _shortage(_ended(data, low)):
+    if _is_short(_ended(data, high)) or not _is_short(_ended(data, low)):
         raise ValueError("the end is missing")
     if not _RUN.search(data, low, high):
         return _ended(data, high)
     while high - low > 1:  # the least data with which nothing is missing
         middle = (low + high) // 2
-        low, high = (middle, high) if _shortage(_ended(data, middle)) else (low, middle)
+        low, high = (middle, high) if _is_short(_ended(data, middle)) else (low, middle)
     if len(set(data[max(scans[-1].start, high - _FILLER) : high])) == 1:
         raise ValueError("the end is missing")
     return _ended(data, high)
@@ -114,8 +114,8 @@ def _ended(data: bytes, end: int) -> bytes:
     return data[:end] + b"\xff\xd9"
 
 
-def _shortage(data: bytes) -> str:
-    """libjpeg's warning about missing data; empty if nothing is missing.
+def _is_short(data: bytes) -> bool:
+    """Whether libjpeg warns about missing data.
 
     Decoding at an eighth of the size is enough for the warning, which Pillow does not pass on. Only for frames
     that are checkable: of others simplejpeg would write beyond its memory.
@@ -125,8 +125,8 @@ def _shortage(data: bytes) -> str:
     try:
         simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError as fault:  # other warnings are harmless, other faults are found by Pillow
-        return str(fault) if "premature end" in str(fault).lower() else ""
-    return ""
+        return "premature end" in str(fault).lower()
+    return False
 
 
 def _has_all_scans(scans: list[_Scan], frame: Frame) -> bool:
