@@ -7,6 +7,7 @@ import signal
 import tempfile
 import zlib
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; before torch is imported
@@ -36,7 +37,10 @@ def pytest_collection_modifyitems(items):
     """Of a test marked `many(plain=N)`, N sets of parameters run in a plain run, always the same; others are slow.
     So are the tests in a browser."""
     tests = {}
+    needs_descriptors = pytest.mark.skipif(not find_spec("face_recognition_models"), reason="likeness is an extra")
     for item in items:
+        if item.get_closest_marker("likeness"):
+            item.add_marker(needs_descriptors)
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("many"):

@@ -35,8 +35,8 @@ from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.data.dataset import check_memory
 from calotype.training.data.faces import Face, faces_in, loss_weight_map, mirrored, patch_corners, split, tensor_of
 from calotype.training.enhance.evaluate import evaluate
+from calotype.training.enhance.face_losses import DescriptorLoss, LandmarkLoss
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
-from calotype.training.enhance.landmarks import LandmarkLoss
 from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
 from calotype.training.optim.perceptual import NAMES, load_features
@@ -81,10 +81,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
         )
         return
     mixed = is_mixed(task.mixed_precision, models.device)
-    weights = LossWeights(
-        *(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight, task.landmark_weight)
-    )
-    mesh = copy.deepcopy(models.face_mesh().mesh_network) if task.landmark_weight else None
+    weights = LossWeights(task.l1_weight, task.perceptual_weight, task.gan_weight, task.identity_weight)
     run = EnhanceRun(
         task,
         AdversarialTrainer(
@@ -92,7 +89,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
             *((task.learning_rate, task.discriminator_lr), models.device, mixed),
             call=lambda module, x: unsigned(module(signed(x))),
             usual=usual,
-            landmarks=LandmarkLoss(mesh) if mesh is not None else None,
+            extra_losses=_face_losses(task, models),
         ),
         partial(make_batch, task, training, models.device),
         _subset([make_test(face, n) for n, face in enumerate(validation)], MAX_TESTS),
@@ -129,6 +126,18 @@ def _network(task: TrainRestorer, models: Models) -> tuple[Restorer, str, str]:
         "{model} is not of Calotype's own restorer architecture, which alone can be trained; give such a one, or none",
         model=loaded.name,
     )
+
+
+def _face_losses(task: TrainRestorer, models: Models) -> dict[str, tuple[float, nn.Module]]:
+    """Those that have a weight, on networks of their own. Raises CalotypeError if one's network isn't installed."""
+    losses: dict[str, tuple[float, nn.Module]] = {}
+    if task.landmark_weight:
+        mesh = copy.deepcopy(models.face_mesh().mesh_network)
+        losses["Landmarks/distance"] = (task.landmark_weight, LandmarkLoss(mesh))
+    if task.descriptor_weight:
+        descriptor = copy.deepcopy(models.face_identity().network)
+        losses["Descriptors/distance"] = (task.descriptor_weight, DescriptorLoss(descriptor))
+    return losses
 
 
 def _faces(

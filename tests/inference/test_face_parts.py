@@ -247,7 +247,7 @@ def test_the_recorded_measure_has_to_be_installed(monkeypatch):
     assert [identity.identity_measure(replace(TASK, auto_identity=name)) for name in ("", "mesh")] == ["dlib", "mesh"]
 
 
-@pytest.mark.skipif(not face_identity.is_installed(), reason="likeness is an extra")
+@pytest.mark.likeness
 def test_dlib_measures_where_it_is_installed(face, engine):
     crop, _ = face
     _, record, _ = run(engine, as_photo(crop), crop, auto_identity="dlib")

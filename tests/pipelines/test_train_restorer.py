@@ -168,7 +168,7 @@ def test_networks_of_one_name_have_a_row_each():
     ]
 
 
-@pytest.mark.skipif(not face_identity.is_installed(), reason="likeness is an extra")
+@pytest.mark.likeness
 def test_a_person_is_nearer_to_itself_than_to_another():
     from skimage.data import lfw_subset  # faces of 25 pixels, so of other people at least
 
@@ -297,6 +297,21 @@ def test_a_landmark_loss_is_one_of_the_losses_where_it_has_a_weight(engine, face
         rows = [json.loads(line) for line in (out / "restorer.log.jsonl").read_text().splitlines()]
         losses = [row["Landmarks/distance"] for row in rows if "Landmarks/distance" in row]
         assert len(losses) == (2 if weight else 0) and all(0 < loss < weight for loss in losses)
+
+
+@pytest.mark.likeness
+def test_a_descriptor_loss_is_one_of_the_losses_where_it_has_a_weight(engine, faces, tmp_path):
+    learn(engine, faces, tmp_path, descriptor_weight=0.5, l1_steps=2, gan_steps=0)
+    rows = [json.loads(line) for line in (tmp_path / "restorer.log.jsonl").read_text().splitlines()]
+    losses = [row["Descriptors/distance"] for row in rows if "Descriptors/distance" in row]
+    assert len(losses) == 2 and all(0 < loss < 1 for loss in losses)
+
+
+def test_a_descriptor_loss_without_its_weights_does_not_begin(engine, faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(face_identity, "is_installed", lambda: False)
+    monkeypatch.setattr(engine.models, "_face_identity", None)
+    with pytest.raises(CalotypeError, match="dlib's descriptors of faces are not installed"):
+        learn(engine, faces, tmp_path, descriptor_weight=0.5, l1_steps=2, gan_steps=0)
 
 
 def test_faces_that_are_too_small_are_left_out(engine, faces, tmp_path):

@@ -58,7 +58,6 @@ class LossWeights:
     perceptual: float
     gan: float
     identity: float = 0.0
-    landmarks: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,21 +83,21 @@ class AdversarialTrainer:
         is_mixed: bool,
         call: Callable[[nn.Module, Tensor], Tensor] = lambda module, x: module(x),
         usual: str = "",
-        landmarks: nn.Module | None = None,
+        extra_losses: Mapping[str, tuple[float, nn.Module]] | None = None,
     ):
         """Args:
         call: the network's output, (N, 3, H, W) in [0, 1].
         rates: learning rates of the network and of the discriminator.
         is_mixed: bfloat16 autocast.
         usual: the name of the features, for their usual weight.
-        landmarks: the landmark loss.
+        extra_losses: more losses of output and target, by the names of their metrics, each with its weight.
         """
         placed = {"device": device, "memory_format": torch.channels_last}
         self.network = network.float().to(**placed).train().requires_grad_(True)
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.discriminator = discriminator.to(**placed).train() if discriminator is not None else None
         self.features = features.to(device) if features is not None else None
-        self.landmarks = landmarks.to(device) if landmarks is not None else None
+        self.extra_losses = {name: (weight, loss.to(device)) for name, (weight, loss) in (extra_losses or {}).items()}
         self.weights, self.device, self.is_mixed, self.call = weights, device, is_mixed, call
         self._perceptual_weight = weights.perceptual * DEFAULT_WEIGHTS.get(usual, 1.0)
         groups = [(self.network, rates[0])]
@@ -152,8 +151,7 @@ class AdversarialTrainer:
                 losses["Features/identity"] = weights.identity * identity.mean()
             elif weights.perceptual:
                 losses["Features/distance"] = self._perceptual_weight * self.features(output, batch.target)
-        if weights.landmarks and self.landmarks is not None:
-            losses["Landmarks/distance"] = weights.landmarks * self.landmarks(output, batch.target)
+        losses |= {name: weight * loss(output, batch.target) for name, (weight, loss) in self.extra_losses.items()}
         if phase.gan and weights.gan:
             logits = self.discriminator(_channels_last(batch.discriminator_input(output)))
             losses["Adversary/network"] = weights.gan * _gan_loss(logits, True, batch.gan_emphasis)

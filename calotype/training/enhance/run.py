@@ -24,7 +24,10 @@ FEW = 8  # training pictures that are measured if there are none for validation
 KINDS = (".safetensors", ".pth")  # of files that a run may write
 UNHASHED = ("save_", "sample_", "validat", "log", "output_")  # prefixes of options that do not affect the result
 RATES = ("learning_rate", "discriminator_lr", "lr_scheduler")
-WEIGHTS = ("l1_weight", "perceptual_weight", "gan_weight", "identity_weight", "landmark_weight", "parts_weight")
+WEIGHTS = (
+    *("l1_weight", "perceptual_weight", "gan_weight", "identity_weight", "landmark_weight", "descriptor_weight"),
+    "parts_weight",
+)
 LENGTHS = ("l1_steps", "gan_steps", "gan_warmup_steps", "minutes")
 IDLE = ("dry_run", "photos", "model", "vgg", "discriminator")  # the contents of these are hashed instead
 
