@@ -15,6 +15,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from calotype.ops.color import max_value
 from calotype.ops.resize import averaged
 
 SIDE = 384  # longer side of the copy that is measured
@@ -72,14 +73,18 @@ class Fading:
         return float(max(np.ptp(self.black), np.ptp(self.white)))
 
 
-def measure_fading(pixels: np.ndarray, light: np.ndarray) -> Fading:
+def measure_fading(pixels: np.ndarray, light: np.ndarray, alpha: np.ndarray | None = None) -> Fading:
     """Looks for signs of fading.
 
     Args:
         pixels: (H, W, C) of 8 or 16 bits.
         light: (C, 256 or 65536), the linear light, 0 to 1, of each sample value.
+        alpha: (H, W) of the same type; what it hides counts nowhere.
     """
-    levels = _without_frame(_levels(_reduced(pixels), light))
+    levels = _levels(_reduced(pixels), light)
+    if alpha is not None:
+        levels = _visible(levels, _reduced(alpha[..., None])[..., 0] > max_value(alpha.dtype) // 2)
+    levels = _without_frame(levels)
     darkest, lightest = _extremes(levels)
     black, deviation = _point(darkest[np.argsort(_luma(darkest))][:AGREEING])
     white, _ = _point(lightest[np.argsort(-_luma(lightest))][:AGREEING])
@@ -276,6 +281,14 @@ def _point(colours: np.ndarray) -> tuple[np.ndarray, float]:
     median = np.median(colours, 0)
     tints = colours - colours.mean(1, keepdims=True)
     return median, float(np.abs(tints - (median - median.mean())).mean())
+
+
+def _visible(levels: np.ndarray, is_visible: np.ndarray) -> np.ndarray:
+    """(H', W, C) without what is hidden: each row's visible pixels are repeated to fill it; all of it if none is."""
+    width = levels.shape[1]
+    places = [(y, np.flatnonzero(row)) for y, row in enumerate(is_visible) if row.any()]
+    rows = [levels[y, at[np.arange(width) * len(at) // width]] for y, at in places]
+    return np.stack(rows) if rows else levels
 
 
 def _without_frame(levels: np.ndarray) -> np.ndarray:

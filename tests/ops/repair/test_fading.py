@@ -42,6 +42,23 @@ def tint(pixels, mask):
     return np.hypot(*lab[mask][:, 1:].mean(0))
 
 
+@pytest.mark.parametrize("hidden", [(0, 0, 0), (255, 255, 255), (0, 200, 0)])
+def test_what_alpha_hides_says_nothing_about_fading(hidden):
+    """A cutout: only the middle is visible, and what lies under the rest is not seen by anybody."""
+    truth = reduced(clean()["coffee"]())
+    height, width = truth.shape[:2]
+    rows, columns = np.mgrid[:height, :width]
+    is_visible = np.hypot((rows - height / 2) / height, (columns - width / 2) / width) < 0.4
+    alpha = np.where(is_visible, 255, 0).astype(np.uint8)
+    for pixels in (truth, *(fade(truth) for fade in FADES.values())):
+        cutout = np.where(is_visible[..., None], pixels, np.array(hidden, np.uint8))
+        found = measure_fading(cutout, LIGHT, alpha)
+        other = measure_fading(np.where(is_visible[..., None], pixels, 128), LIGHT, alpha)
+        assert found.kind == other.kind and np.array_equal(found.black, other.black)
+        assert np.array_equal(found.white, other.white)
+    assert measure_fading(truth, LIGHT, np.zeros_like(alpha)).kind == measured(truth).kind
+
+
 @pytest.mark.parametrize("name", FADES)
 def test_faded_prints_are_found_and_set_right(name):
     """Three quarters at least by each kind of fading, and four fifths of all: 85 % when measured."""
