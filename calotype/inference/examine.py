@@ -29,7 +29,7 @@ def examine(picture: Picture) -> Iterator[Measure]:
     """What concerns the whole photo, besides what repairs measure."""
     yield from _layout(picture.pixels)
     for name, (measure, threshold) in MEASURES.items():
-        value = measure(picture.pixels)
+        value = float(figure(measure(picture.pixels)))  # as it is shown: "1.3 from 1.3" is beyond
         template = BEYOND[name] if value >= threshold else BELOW[name]
         decision = Message(template, value=figure(value), threshold=figure(threshold))
         yield Measure.of(name, value, threshold, value >= threshold, decision)
@@ -38,7 +38,8 @@ def examine(picture: Picture) -> Iterator[Measure]:
 def _layout(pixels: np.ndarray) -> Iterator[Measure]:
     """How many photos lie on the scan, and how; the border of a photo that fills it."""
     scan = find_photos(pixels)
-    count, skew = len(scan.photos), max((abs(photo.angle) for photo in scan.photos), default=0.0)
+    count = len(scan.photos)
+    skew = float(figure(max((abs(photo.angle) for photo in scan.photos), default=0.0)))
     decision = Message(PHOTOS[min(count, 2)], value=count) if not scan.is_blank else Message(measures.BLANK)
     yield Measure.of("photos", max(1, count) if not scan.is_blank else 0, 2, count >= 2, decision)
     if count:

@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from calotype.inference.examine import examine, examine_faces
+from calotype.inference.examine import MEASURES, examine, examine_faces
 from calotype.measures import TEMPLATES, WORDS
 from calotype.picture import Picture
 from calotype.record import FaceRecord
@@ -31,6 +31,14 @@ def test_what_is_wrong_is_beyond_its_threshold():
     noise = measured(noisy.clip(0, 255).astype(np.uint8))["noise"]
     assert noise.is_beyond and noise.value == pytest.approx(9, rel=0.15) and noise.threshold == 5
     assert noise.decision.startswith(f"noise of {noise.value:g} levels of 255, from 5: ")
+
+
+def test_a_figure_that_looks_like_its_threshold_is_beyond_it(monkeypatch):
+    """Not "blurred by 1.3 pixels, from 1.3: sharp"."""
+    for exact, is_beyond in ((1.2951, True), (1.2949, False)):
+        monkeypatch.setitem(MEASURES, "blur", (lambda pixels, value=exact: value, 1.3))
+        blur = measured(photo("camera"))["blur"]
+        assert blur.is_beyond == is_beyond == (blur.value >= blur.threshold)
 
 
 def test_photos_on_a_scan_are_counted_and_their_turn_measured():
