@@ -13,15 +13,23 @@ from typing import Any
 import numpy as np
 
 from calotype import __version__
-from calotype.errors import CalotypeError
+from calotype.errors import CalotypeError, Wording
 from calotype.measures import Measure
-from calotype.options import about
+from calotype.options import about, title, title_of, visible
 from calotype.picture import Picture
-from calotype.tasks import kind_of, options_of
+from calotype.settings import Settings
+from calotype.tasks import TASKS, kind_of, options_of
 
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
 FACE_MESH = "face_mesh"  # key of `computed`: the version of how faces are treated; none before there was a mesh
 IDENTITY = "identity"  # key of `computed`: how the likeness of faces was measured
+WORDS = (
+    "PyTorch",
+    "Version of face restoration",
+    "Measure of likeness",
+    "Repairs",
+)  # titles of facts that no option has
+TITLES = dict(zip(("torch", FACE_MESH, IDENTITY, REPAIRED), WORDS, strict=True))
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"
 NOT_SURE = "the detector is not sure that this is a face ({confidence})"
@@ -30,6 +38,19 @@ DETAILED = "already has more detail than the face network draws ({side} pixels)"
 SHARP = "already as sharp as the face network would draw it"
 NOT_CHOSEN = "not asked for"
 REASONS = (NO_NETWORK, NO_STRENGTH, NOT_SURE, TOO_SMALL, DETAILED, SHARP, NOT_CHOSEN)  # why a face was not restored
+
+
+def fact_title(task: str, name: str) -> str:
+    """What an option or a computed fact of a record is called, to be translated."""
+    specs = {spec.name: spec for cls in (Settings, TASKS.get(task)) if cls for spec in visible(cls)}
+    return title(specs[name]) if name in specs else TITLES.get(name, title_of(name))
+
+
+def fact_text(value: Any, wording: Wording) -> str:
+    """Names with their figures as "texture 3.4", anything else as it is."""
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{wording.translate(str(name))} {figure}" for name, figure in value.items())
 
 
 @dataclass(frozen=True)

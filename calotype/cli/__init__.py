@@ -79,7 +79,9 @@ def app() -> typer.Typer:
     """The typer app in the user's language; created on call, so that importing this module has no effect."""
     wording = CommandLine(WORDING.language)
     group = {"texts": texts(_print_version)}
-    root = _group(HELP, COMMANDS, wording, type("Group", (Group,), group), invoke_without_command=True)
+    language = wording.translate("Language: CALOTYPE_LANG=en or CALOTYPE_LANG=zh, else as this computer's.")
+    cls = type("Group", (Group,), group)
+    root = _group(HELP, COMMANDS, wording, cls, invoke_without_command=True, epilog=language)
     root.callback(help=wording.translate(HELP))(_print_version)
     for name, (help, commands) in GROUPS.items():
         root.add_typer(_group(help, commands, wording), name=name, short_help=wording.translate(help))

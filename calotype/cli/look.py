@@ -1,5 +1,6 @@
 """`calotype info` and `calotype doctor`."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from calotype.cli.show import print_json, printable, table
 from calotype.cli.wording import WORDING
 from calotype.errors import Message, recognized
 from calotype.measures import Measure
-from calotype.options import visible
 from calotype.outputs.describe import describe
 from calotype.settings import Settings
 from calotype.tasks import TASKS
@@ -65,6 +65,7 @@ def info(**values: Any) -> int:
 
 def _record_rows(record: dict[str, Any]) -> Any:
     from calotype.picture.notes import as_message
+    from calotype.record import fact_text, fact_title
 
     yield [WORDING.translate("task"), record["task"]]
     if record["source_name"]:
@@ -72,10 +73,11 @@ def _record_rows(record: dict[str, Any]) -> Any:
         yield [WORDING.translate("source sha256"), record["source_sha256"]]
     for model in record["models"]:
         yield [WORDING.translate("model"), f"{model['name']}  sha256 {model['sha256']}"]
-    defaults = {spec.name: spec.default for spec in visible(TASKS[record["task"]])} if record["task"] in TASKS else {}
+    task = record["task"]
+    defaults = {spec.name: spec.default for spec in fields(TASKS[task])} if task in TASKS else {}
     changed = {name: value for name, value in record["options"].items() if value != defaults.get(name)}
     for name, value in (changed | record["computed"]).items():
-        yield [name.replace("_", " "), value]
+        yield [WORDING.translate(fact_title(task, name)), fact_text(value, WORDING)]
     for face in record["faces"]:
         yield [WORDING.fill(Message("face {number}", number=face["number"])), WORDING.fill(_face(face))]
     for measure in map(Measure.from_data, record.get("measures", ())):

@@ -18,7 +18,7 @@ from calotype.outputs.compare import Window, fitted_to, shown, shown_pixels
 from calotype.outputs.numbered import draw_boxes
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
-from calotype.record import REASONS, FaceRecord, Record, Result
+from calotype.record import REASONS, FaceRecord, Record, Result, fact_text, fact_title
 
 LARGE, SMALL, FACE = 1400, 640, 256  # longer sides in the page: a picture, the overview of faces, a face
 MARGIN = 0.45  # of a face's box, shown around it
@@ -158,18 +158,15 @@ class Report:
         models = [
             (fill(Message("model {name}", name=model.name)), f"sha256 {model.sha256[:16]}…") for model in record.models
         ]
-        computed = [(name, _plain(value)) for name, value in record.computed.items()]
-        options = [(name.replace("_", " "), str(value)) for name, value in record.options.items()]
+        facts = [
+            (self.wording.translate(fact_title(record.task, name)), fact_text(value, self.wording))
+            for name, value in (record.options | record.computed).items()
+        ]
         task, source = (
             (self.wording.translate("task"), record.task),
             (self.wording.translate("source sha256"), record.source_sha256),
         )
-        return [(readable(name), readable(value)) for name, value in [task, *models, *options, *computed, source]]
-
-
-def _plain(value: Any) -> str:
-    """Names with their figures as "texture 3.4", anything else as it is."""
-    return ", ".join(f"{name} {figure}" for name, figure in value.items()) if isinstance(value, dict) else str(value)
+        return [(readable(name), readable(value)) for name, value in [task, *models, *facts, source]]
 
 
 def _check_path(path: Path) -> None:

@@ -24,8 +24,13 @@ DAMAGED_ENTRY = "a damaged {entry} entry is left out"
 TEMPLATES = (IMPOSSIBLE_PRIMARIES, SRGB_CURVE, HDR_COMPRESSED, HDR, UNKNOWN_CODES, UNFIT_FAMILY, NO_TRANSPARENCY)
 TEMPLATES += (FEWER_BITS, NO_SECOND_COMMENT, NO_PARAMETERS, NO_CAPTIONS, NO_PLACE_IN_BMP, DAMAGED_EXIF, OF_16_BITS)
 TEMPLATES += (DAMAGED_ENTRY,)
+REASONS = ("no byte order mark", "no first directory", "no entries")  # of a damaged EXIF
 
 
 def as_message(note: str | Message) -> Message:
     """A note about a picture as a message, from its text."""
-    return note if isinstance(note, Message) else recognized(note, TEMPLATES)
+    if isinstance(note, Message):
+        return note
+    message = recognized(note, TEMPLATES)
+    reasons = {name: Message.of(value) for name, value in message.values.items() if value in REASONS}
+    return Message(message, **reasons)

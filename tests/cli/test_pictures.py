@@ -60,6 +60,17 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_info_speaks_the_language_of_the_user(folder, monkeypatch, capsys):
+    draw(folder / "照片.png")
+    assert main(["upscale", "照片.png", *QUICK, "--overlap", "12", "-o", "大.png", "-q"]) == 0
+    monkeypatch.setenv("CALOTYPE_LANG", "zh")
+    assert main(["info", "大.png"]) == 0
+    told = capsys.readouterr().out
+    for text in ("原图", "重叠", "设备", "精度", "线程数", "分块大小"):
+        assert text in told, text
+    assert not re.search(r"(?m)^(overlap|cover|crop|device|precision|threads|tile) ", told)
+
+
 # flags
 
 

@@ -193,8 +193,11 @@ def test_the_page_is_in_the_language_of_the_interface(tmp_path):
     """Notes and reasons too, which records hold as English text."""
     faces = (*FACES[:1], replace(FACES[0], number=2, treated=False, why="too small (12 pixels wide)"))
     notes = ("BMP keeps 8 bits only", "its layers are not carried over")
+    notes += ("its EXIF is damaged and left out (no byte order mark)",)
     with Report(tmp_path / "a.html", Wording("zh")) as sheet:
-        sheet.add(Path("a.jpg"), Path("b.jpg"), result(faces=faces, notes=notes), 1.0)
+        one = result(faces=faces, notes=notes)
+        record = replace(one.record, options={"min_face": 24}, computed={"repaired": {"fading": 3.72}})
+        sheet.add(Path("a.jpg"), Path("b.jpg"), replace(one, record=record), 1.0)
     read = Reader((tmp_path / "a.html").read_text("utf-8"))
     for text in (
         "处理前后对比",
@@ -202,6 +205,10 @@ def test_the_page_is_in_the_language_of_the_interface(tmp_path):
         "未修复：太小（宽 12 像素）",
         "BMP 只保留 8 位",
         "其图层没有保留",
+        "其 EXIF 已损坏，已忽略（缺少字节序标记）",
+        "人脸最小尺寸",
+        "修补",
+        "褪色 3.72",
         "用时 1 秒",
     ):
         assert text in read.text, text
