@@ -48,6 +48,7 @@ FAINTEST = 0.0024  # difference of a sky from the lid around it, of the range of
 BESIDE, BAND = 3, 8  # pixels from a side's end to where both are measured, and over how many
 CERTAIN = 6.0  # standard deviations of a difference that is there
 SHORTEST = 8  # pixels by which a photo is extended
+ACROSS, STEPPED = 4.0, 0.85  # pixels inward and outward of the only side with lid beside it; of the side, with a step
 EXACT = 0.5  # pixels: a turn that moves no corner further is not made
 
 
@@ -131,6 +132,8 @@ def find_photos(pixels: np.ndarray) -> Scan:
         return Scan(lid=lid)
     photos = [photo for photo in best.photos if _content(small, photo) > CONTENT]
     photos = [_extended(photo, small, best) for photo in photos]
+    if len(photos) == 1 and _has_skyline(photos[0], small, best.lid):
+        return Scan()
     factor = max(pixels.shape[:2]) / max(small.shape[:2])
     full = [_fitted(photo.scaled(factor), pixels, best.lid, factor) for photo in photos]
     full = [photo for photo in full if max(NARROWEST, max(photo.size) / LONGEST) <= min(photo.size)]
@@ -644,6 +647,25 @@ def _fills(photos: list[ScannedPhoto], shape: tuple[int, ...]) -> bool:
         return True
     margins = left / width, top / height, 1 - (left + box_width) / width, 1 - (top + box_height) / height
     return min(margins) > 0.005 and max(margins) < MARGIN and box_width * box_height > FILLING * height * width
+
+
+def _has_skyline(photo: ScannedPhoto, small: np.ndarray, lid: _Lid) -> bool:
+    """Whether what seems to be the lid is a plain sky or water: beside one side alone, and that side is not straight."""
+    limits = np.array(small.shape[1::-1])
+    corners, middle = photo.corners, np.array(photo.center)
+    stepped = []
+    for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):
+        outward = (start + end) / 2 - middle
+        outward *= ACROSS / max(1e-6, float(np.hypot(*outward)))
+        points = (start + np.linspace(0.04, 0.96, 200)[:, None] * (end - start))[None] + [[outward], [-outward]]
+        on_scan = ((points > 1) & (points < limits - 1)).all((0, 2))
+        if on_scan.mean() < OPEN:
+            continue
+        column, row = np.floor(points[:, on_scan]).astype(int).transpose(2, 0, 1)
+        x, y = np.moveaxis(2 * points[:, on_scan] / limits - 1, 2, 0)
+        outside, inside = channels.largest(np.abs(small[row, column] - lid.at(x, y))) > lid.threshold
+        stepped.append(float((~outside & inside).mean()))
+    return len(stepped) == 1 and stepped[0] < STEPPED
 
 
 # Skies that hardly differ from the lid.

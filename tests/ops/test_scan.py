@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skimage import data
 
 from calotype.ops import scan
-from calotype.ops.scan import ScannedPhoto, cut, find_photos, measure_border, reading_order, without_border
+from calotype.ops.scan import Scan, ScannedPhoto, cut, find_photos, measure_border, reading_order, without_border
 from tests.scans import LIDS, Drawn, drawn_scan, in_grid, iou, pictures
 
 SIZE = (1170, 830)
@@ -207,3 +207,26 @@ def test_photos_are_in_rows_from_top_to_bottom():
     at = [(100, 120), (400, 90), (700, 110), (120, 400), (420, 430), (130, 720)]
     photos = [ScannedPhoto(center, (200, 180), 0) for center in at]
     assert reading_order(photos[::-1]) == photos
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("roughness", [0.02, 0.08])
+def test_a_landscape_under_a_plain_sky_is_one_picture(turns, roughness):
+    """The sky is smooth, as a lid is, but its edge is no straight line."""
+    height, width = 600, 900
+    rng = np.random.default_rng(5)
+    ridge = cv2.GaussianBlur(rng.normal(0, 1, (1, width)), (0, 0), 30, borderType=cv2.BORDER_REFLECT)[0]
+    ridge = height * (0.4 + 0.02 * np.linspace(-1, 1, width) + roughness * ridge / np.abs(ridge).max())
+    y = np.mgrid[:height, :width][0]
+    sky = np.array([150, 190, 235]) + (20 * y / height)[..., None]
+    ground = cv2.resize(pictures()[2], (width, height))
+    picture = np.where((y > ridge)[..., None], ground, sky) + rng.normal(0, 1, (height, width, 3))
+    assert find_photos(np.rot90(picture.clip(0, 255).astype(np.uint8), turns)) == Scan()
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_a_photo_with_lid_beside_one_side_alone_is_found(side):
+    center = [(600, 630), (420, 450), (600, 270), (780, 450)][side]
+    photo = ScannedPhoto(center, (960, 1260), 1.5)
+    (found,) = find_photos(drawn_scan((900, 1200), LIDS["white"], [Drawn(photo, 1)])).photos
+    assert found.angle == pytest.approx(1.5, abs=0.1)
