@@ -75,7 +75,7 @@ def decoding(folder: Path, width: int, runs: int) -> None:
     for format, suffix in FORMATS.items():
         path = _saved(picture, folder / f"photo{suffix}", format, save)
         here, apart = compared(
-            lambda p=path: Picture.open_here(p, 0, 1 << 30), lambda p=path: Picture.open(p), 3 * runs
+            lambda p=path: Picture.open_here(p, 0, None, 1 << 30), lambda p=path: Picture.open(p), 3 * runs
         )
         line(f"decode {width * (width * 2 // 3) / 1e6:.0f} megapixels of {format}", here, apart)
 
@@ -134,7 +134,7 @@ def guard_time(paths: list[Path], runs: int) -> float:
             opener(path)
 
     here, apart = compared(
-        lambda: opened(lambda path: Picture.open_here(path, 0, 1 << 30)),
+        lambda: opened(lambda path: Picture.open_here(path, 0, None, 1 << 30)),
         lambda: opened(Picture.open),
         3 * runs,
         processor_time,

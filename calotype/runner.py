@@ -277,7 +277,7 @@ class _AlbumRun(_PictureRun):
             from calotype.picture import Picture
 
             # a damaged one fails before torch is loaded
-            Picture.open(task.source, self.engine.settings.max_pixels, task.page)
+            Picture.open(task.source, self.engine.settings.max_pixels, task.page, task.damaged_file)
         started = time.monotonic()
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
@@ -343,9 +343,8 @@ class _AlbumRun(_PictureRun):
         from calotype.picture import Picture
 
         self._forget_ahead()
-        self._ahead = Picture.open_ahead(
-            item.source, self.engine.settings.max_pixels, self._page(item), limit=AHEAD_PIXELS
-        )
+        max_pixels, page = self.engine.settings.max_pixels, self._page(item)
+        self._ahead = Picture.open_ahead(item.source, max_pixels, page, self.task.damaged_file, limit=AHEAD_PIXELS)
 
     def _forget_ahead(self) -> None:
         if self._ahead:
@@ -360,7 +359,8 @@ class _AlbumRun(_PictureRun):
         if isinstance(task, Restore) and task.aligned:
             return None
         scale = getattr(task, "scale", 1)
-        format, source = format_of(item.target), size_of(task.source, self.engine.settings.max_pixels, task.page)
+        format, max_pixels = format_of(item.target), self.engine.settings.max_pixels
+        source = size_of(task.source, max_pixels, task.page, damaged_file=True)
         try:
             check_size(scaled_size(source, scale or LARGEST_SCALE), format, item.target.name)
             return None
@@ -413,7 +413,7 @@ class _AlbumRun(_PictureRun):
 
         max_pixels = self.engine.settings.max_pixels
         before, after = (
-            Picture.open(item.source, max_pixels, self._page(item)),
+            Picture.open(item.source, max_pixels, self._page(item), self.task.damaged_file),
             Picture.open(item.target, max_pixels),
         )
         save_comparison(before, after, path)

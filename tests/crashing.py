@@ -73,18 +73,18 @@ _HOW = {"abort": abort, "null": read_address_zero, "loop": loop}
 _CALLS = []
 
 
-def open_or_crash(path, page, max_pixels):
+def open_or_crash(path, page, damaged_file, max_pixels):
     """Picture.open_here, but a file whose name starts with a key of `_HOW` is decoded by that function."""
     _CALLS.append(path)
     _HOW.get(path.stem.split("-")[0], time.monotonic)()
     if path.stem.startswith("late"):  # as after a damaged heap: only the second picture of a process crashes
         _ = len(_CALLS) == 1 or abort()
-    return Picture.open_here(path, page, max_pixels)
+    return Picture.open_here(path, page, damaged_file, max_pixels)
 
 
-def open_by_simplejpeg(path, page, max_pixels):
+def open_by_simplejpeg(path, page, damaged_file, max_pixels):
     import simplejpeg
 
     for _ in range(20):
         simplejpeg.decode_jpeg(path.read_bytes(), "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8)
-    return Picture.open_here(path, page, max_pixels)
+    return Picture.open_here(path, page, damaged_file, max_pixels)

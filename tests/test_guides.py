@@ -61,6 +61,8 @@ def folder(tmp_path, monkeypatch):
         group.paste(photo.resize((96, 120)), (x, 0))
     group.save("photo.jpg", quality=95)  # three faces to choose from
     shutil.copy("photo.jpg", "moved")
+    data = (tmp_path / "photo.jpg").read_bytes()
+    (tmp_path / "cut-off.jpg").write_bytes(data[: len(data) * 2 // 3])
     pillow_heif.from_pillow(small).save("phone.heic")
     tifffile.imwrite("scan.tif", np.asarray(small, np.uint16) * 257, photometric="rgb")
     tifffile.imwrite("pages.tif", np.stack([np.asarray(small)] * 2), photometric="rgb")

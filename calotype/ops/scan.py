@@ -650,7 +650,7 @@ def _fills(photos: list[ScannedPhoto], shape: tuple[int, ...]) -> bool:
 
 
 def _has_skyline(photo: ScannedPhoto, small: np.ndarray, lid: _Lid) -> bool:
-    """Whether what seems to be the lid is a plain sky or water: beside one side alone, and that side is not straight."""
+    """Whether the lid is a plain sky or water: it lies beside one side alone, and that side is not straight."""
     limits = np.array(small.shape[1::-1])
     corners, middle = photo.corners, np.array(photo.center)
     stepped = []

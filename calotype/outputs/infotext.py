@@ -19,7 +19,7 @@ def infotext_of_here(file: Path, max_pixels: int) -> tuple[str, dict[str, str]]:
     from calotype.outputs.redraw import picture_parameters
     from calotype.picture.picture import Picture
 
-    picture = Picture.open_here(file, 0, max_pixels)
+    picture = Picture.open_here(file, 0, None, max_pixels)
     parameters = picture_parameters(picture)
     fields = (
         {name: str(value) for name, value in parameters.fields().items() if value is not None} if parameters else {}

@@ -81,7 +81,7 @@ def on_white(source: Path, max_pixels: int) -> "Image.Image":
     from calotype.picture.alpha import in_8_bits
     from calotype.picture.picture import Picture
 
-    pixels = Picture.open_here(source, 0, max_pixels).on_white().in_srgb().pixels
+    pixels = Picture.open_here(source, 0, None, max_pixels).on_white().in_srgb().pixels
     pixels = in_8_bits(pixels) if pixels.dtype.itemsize > 1 else pixels
     return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
 
@@ -101,5 +101,5 @@ def _publish_here(source: Path, target: Path, format: str, max_pixels: int) -> N
     from calotype.picture.picture import Metadata, Picture
     from calotype.picture.save import save
 
-    picture = Picture.open_here(source, 0, max_pixels)
+    picture = Picture.open_here(source, 0, None, max_pixels)
     save(replace(picture, metadata=Metadata(icc=picture.metadata.icc)), target, format=format, quality=QUALITY)

@@ -53,7 +53,8 @@ class Report:
 
     def add_files(self, source: Path, target: Path, record: Record, max_pixels: int) -> None:
         """A picture that was done in an earlier run, read from its files."""
-        before = Picture.open(source, max_pixels, record.options.get("page", 0))
+        page, damaged_file = record.options.get("page", 0), record.options.get("damaged_file")
+        before = Picture.open(source, max_pixels, page, damaged_file)
         self._add(source, target, before, Picture.open(target, 2**62), record, None, None)
 
     def add_failure(self, source: Path, cause: str) -> None:

@@ -103,7 +103,8 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
 
 def _takes_copy(result: "Result", task: Split, album: Album, target: Path) -> bool:
     """Whether the file itself may be the result: its record needs a sidecar then."""
-    return album.sidecar and format_of(target) == result.picture.format and not task.strip_location
+    is_unchanged = not (task.strip_location or task.damaged_file)
+    return album.sidecar and format_of(target) == result.picture.format and is_unchanged
 
 
 def _copy(source: Path, target: Path) -> None:

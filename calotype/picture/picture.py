@@ -3,11 +3,11 @@
 import hashlib
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from calotype.picture import decoder
 from calotype.picture import notes as about
 from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
-from calotype.picture.codecs.decoded import PictureFile, Pixels, check_page
+from calotype.picture.codecs.decoded import DamagedFile, PictureFile, Pixels, check_page
 from calotype.picture.codecs.tiff import is_raw
 from calotype.picture.decoder import ReadAhead, open_file
 from calotype.picture.metadata import color_space, families, stealth, texts
@@ -30,6 +30,7 @@ from calotype.picture.metadata.xmp import Packet
 
 _HEAD_BYTES = 1024
 _XMP_TAG = 700  # XMP in a TIFF, and in the EXIF of some programs
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,20 @@ class Picture:
         return replace(self.then(pixels, alpha), metadata=replace(self.metadata, icc=None))
 
     @classmethod
-    def open(cls, path: Path, max_pixels: int = 250_000_000, page: int = 0) -> "Picture":
+    def open(
+        cls, path: Path, max_pixels: int = 250_000_000, page: int = 0, damaged_file: bool | None = None
+    ) -> "Picture":
         """Reads a file of any kind in `formats.SOURCES`.
 
         `page`, from 1, is the picture in a file that holds several; 0 takes the main one, and a note says so. The
-        file's type decides between 8 and 16 bits, never its values.
+        file's type decides between 8 and 16 bits, never its values. What is left of a damaged file is read if
+        `damaged_file`, and a note says so; None: the caller has no option for it, so the error does not name it.
 
         Raises:
             CalotypeError: missing, unreadable, not a picture, damaged, cut off, or with more than `max_pixels`; no
                 pixels are decoded before their number is known. It crashes its decoder, or keeps it busy for ever.
         """
-        return decoder.read(cls.open_here, Path(path), page, max_pixels=max_pixels)
+        return decoder.read(cls.open_here, Path(path), page, damaged_file, max_pixels=max_pixels)
 
     @classmethod
     def open_option(cls, option: str, path: Path, max_pixels: int) -> "Picture":
@@ -114,37 +118,71 @@ class Picture:
             raise PictureError("{option}: {fault}", fault=fault, option=option) from fault
 
     @classmethod
-    def open_ahead(cls, path: Path, max_pixels: int, page: int = 0, *, limit: int) -> ReadAhead:
+    def open_ahead(
+        cls, path: Path, max_pixels: int, page: int = 0, damaged_file: bool | None = None, *, limit: int
+    ) -> ReadAhead:
         """Begins `open` in a thread, if the picture has `limit` pixels at most; a later `open` takes its result."""
 
         def is_small() -> bool:
-            height, width = size_of(path, max_pixels, page)
+            height, width = size_of(path, max_pixels, page, damaged_file=True)
             return height * width <= limit
 
-        return ReadAhead(cls.open_here, Path(path), page, max_pixels=max_pixels, condition=is_small)
+        return ReadAhead(cls.open_here, Path(path), page, damaged_file, max_pixels=max_pixels, condition=is_small)
 
     @classmethod
-    def open_here(cls, path: Path, page: int, max_pixels: int) -> "Picture":
+    def open_here(cls, path: Path, page: int, damaged_file: bool | None, max_pixels: int) -> "Picture":
         """As `open`, in this process, which a damaged file may crash."""
         with open_file(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            format, image_file = read_header(file, path.name, max_pixels, page)
-            height, width = image_file.size
-            if height * width > max_pixels:
-                raise PictureError(
-                    "{name} declares {width}x{height} = {count:,} pixels, more than the {most:,} allowed; "
-                    "if it can be trusted, give {option:max_pixels} {count}",
-                    name=path.name,
-                    width=width,
-                    height=height,
-                    count=height * width,
-                    most=max_pixels,
-                )
-            decoded = image_file.decode()
+            read = partial(_decoded, file, path.name, max_pixels, page)
+            format, image_file, decoded = _whole_or_remains(read, damaged_file)
         picture = _with_metadata(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), image_file, decoded)
         _try_profile(picture.metadata.icc, picture.pixels.shape[2])
         return picture
+
+
+def _whole_or_remains(read: Callable[[bool], _Read], damaged_file: bool | None) -> _Read:
+    """`read(False)`; of a damaged file `read(True)`, which reads what is left of it, if `damaged_file`.
+
+    Raises:
+        PictureError: damaged; if False was given and something is left, it names the option that reads that.
+    """
+    try:
+        return read(False)
+    except DamagedFile as fault:
+        if damaged_file is None:
+            raise
+        try:
+            remains = read(True)
+        except DamagedFile:
+            raise fault from None
+        if damaged_file:
+            return remains
+        raise PictureError(
+            "{name} is damaged or cut off ({cause}); try another copy of it, or give {option:damaged_file} to use what "
+            "is left of it",
+            name=fault.message.values["name"],
+            cause=fault.message.values["cause"],
+        ) from fault
+
+
+def _decoded(
+    file: BinaryIO, name: str, max_pixels: int, page: int, of_remains: bool
+) -> tuple[str, PictureFile, Pixels]:
+    """Format, description and pixels of an open file; none are decoded before their number is known."""
+    format, image_file = read_header(file, name, max_pixels, page, of_remains)
+    height, width = image_file.size
+    if height * width > max_pixels:
+        raise PictureError(
+            "{name} declares {width}x{height} = {count:,} pixels, more than the {most:,} allowed; "
+            "if it can be trusted, give {option:max_pixels} {count}",
+            name=name,
+            width=width,
+            height=height,
+            count=height * width,
+            most=max_pixels,
+        )
+    return format, image_file, image_file.decode()
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -152,15 +190,16 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def size_of(path: Path, max_pixels: int, page: int = 0) -> tuple[int, int]:
+def size_of(path: Path, max_pixels: int, page: int = 0, damaged_file: bool | None = None) -> tuple[int, int]:
     """Height and width from the header. Raises as Picture.open does, except for faults that only decoding finds."""
-    return decoder.read(size_of_here, Path(path), page, max_pixels=max_pixels)
+    return decoder.read(size_of_here, Path(path), page, damaged_file, max_pixels=max_pixels)
 
 
-def size_of_here(path: Path, page: int, max_pixels: int) -> tuple[int, int]:
+def size_of_here(path: Path, page: int, damaged_file: bool | None, max_pixels: int) -> tuple[int, int]:
     """As `size_of`, in this process."""
     with open_file(path) as file:
-        return read_header(file, path.name, max_pixels, page)[1].size
+        read = partial(read_header, file, path.name, max_pixels, page)
+        return _whole_or_remains(read, damaged_file)[1].size
 
 
 def pages_of(path: Path, max_pixels: int) -> int:
@@ -174,14 +213,20 @@ def pages_of_here(path: Path, max_pixels: int) -> int:
         return read_header(file, path.name, max_pixels)[1].count
 
 
-def read_header(file: BinaryIO, name: str, max_pixels: int, page: int = 0) -> tuple[str, PictureFile]:
-    """Format and description of an open file. Raises CalotypeError as Picture.open does."""
+def read_header(
+    file: BinaryIO, name: str, max_pixels: int, page: int = 0, of_remains: bool = False
+) -> tuple[str, PictureFile]:
+    """Format and description of an open file, or of what is left of it, where its format has a reader of that.
+
+    Raises CalotypeError as Picture.open does.
+    """
+    file.seek(0)
     head = file.read(_HEAD_BYTES)
     source = formats.recognise(head, name)
     if source.name == "tiff" and is_raw(file):
         source = next(known for known in formats.SOURCES if known.name == "raw")
     file.seek(0)
-    module, _, function = source.reader.partition(":")
+    module, _, function = ((of_remains and source.remains_reader) or source.reader).partition(":")
     reader = getattr(importlib.import_module(f"calotype.picture.codecs.{module}"), function)
     pages = (page,) if source.has_pages else ()
     if not source.has_pages:

@@ -28,7 +28,7 @@ def colour(task: Colour, models: Models) -> Iterator[Progress | Note | Result]:
 
     The result has the `grey_values` of the photo, bit for bit.
     """
-    opened = Picture.open(task.source, models.settings.max_pixels, task.page)
+    opened = Picture.open(task.source, models.settings.max_pixels, task.page, task.damaged_file)
     photo = _for_colours(opened)
     visible = photo.with_visible_colours()
     if colorize.is_in_colour(visible.pixels):

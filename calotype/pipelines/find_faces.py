@@ -39,7 +39,7 @@ class FoundFaces:
 
 def find_faces(task: FindFaces, models: Models) -> Iterator[Progress | Note | FoundFaces]:
     """Opens the photo as restoring does, so that the numbers of its faces are the same."""
-    opened = Picture.open(task.source, models.settings.max_pixels, task.page)
+    opened = Picture.open(task.source, models.settings.max_pixels, task.page, task.damaged_file)
     yield Progress(0, 1, "faces")
     records, measures, plan = _planned(task.restoration, opened, models)
     yield from map(Note, plan)

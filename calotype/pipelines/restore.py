@@ -30,7 +30,7 @@ from calotype.tasks import Note, Progress, Restore, Strengths, read_size
 
 def restore(task: Restore, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the photo, repairs it, restores its faces, enlarges it, pastes the faces; yields the Result last."""
-    opened = Picture.open(task.source, models.settings.max_pixels, task.page)
+    opened = Picture.open(task.source, models.settings.max_pixels, task.page, task.damaged_file)
     scan = network_input(opened)
     is_examined = task.examined and task.repair != "none" and not task.aligned
     measures = list(examine(scan)) if is_examined else []

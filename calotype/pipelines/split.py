@@ -27,7 +27,7 @@ def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:
 
     A picture that fills the scan is a Result with the picture as it was opened.
     """
-    opened = Picture.open(task.source, models.settings.max_pixels, task.page)
+    opened = Picture.open(task.source, models.settings.max_pixels, task.page, task.damaged_file)
     yield Progress(0, 1, "photos")
     found = scan.find_photos(opened.on_white().pixels)
     if found.is_blank:

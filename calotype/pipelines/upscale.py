@@ -15,7 +15,7 @@ from calotype.tasks import Note, Progress, Upscale
 
 def upscale(task: Upscale, models: Models) -> Iterator[Progress | Note | Result]:
     """Opens the picture, enlarges colour and transparency, and yields the Result last."""
-    picture = Picture.open(task.source, models.settings.max_pixels, task.page)
+    picture = Picture.open(task.source, models.settings.max_pixels, task.page, task.damaged_file)
     visible = picture.with_visible_colours()
     name = yield from choose_upscaler(task, visible.pixels, models)
     network = models.upscaler(name, task.denoise, deep=picture.pixels.dtype == np.uint16)

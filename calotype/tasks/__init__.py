@@ -142,7 +142,7 @@ def is_training(kind: str) -> bool:
 
 
 # options that records of earlier versions do not know: left out at their defaults
-LATER = ("page", "repair", "fading", "min_likeness", "unclear_strength")
+LATER = ("page", "repair", "fading", "min_likeness", "unclear_strength", "damaged_file")
 LATER_OF_RESTORE = ("mask", "repair_model", "inpaint_model")  # pictures that are drawn have had a mask from the start
 
 

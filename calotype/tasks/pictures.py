@@ -17,6 +17,17 @@ FORMATS = ("auto", "jpeg", "png", "webp", "tiff", "bmp", "avif", "heic", "jxl")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the file of the picture is read."""
+
+    TITLE = "Input file"
+
+    damaged_file: bool = option(
+        False, "read what is left of a JPEG or PNG that is damaged or cut off", title="Read a damaged file"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saving:
     """The file format of the result."""
 
@@ -84,7 +95,7 @@ class Speed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upscale(Speed, Tiling, Saving):
+class Upscale(Speed, Tiling, Reading, Saving):
     """Enlarge a picture with a super-resolution network."""
 
     TITLE = "Upscaling"
@@ -103,7 +114,7 @@ class Upscale(Speed, Tiling, Saving):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restore(Speed, Tiling, Saving):
+class Restore(Speed, Tiling, Reading, Saving):
     """Restore an old photo: the faces by a face restoration network, the rest by a super-resolution network."""
 
     TITLE = "Restoration"
@@ -270,7 +281,7 @@ class Restore(Speed, Tiling, Saving):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split(Saving):
+class Split(Reading, Saving):
     """Cut the photos out of a scan that holds several, each turned straight and upright."""
 
     TITLE = "Splitting"
@@ -285,7 +296,7 @@ class Split(Saving):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Colour(Saving):
+class Colour(Reading, Saving):
     """Colour a black and white photo by strokes or by a photo in colour; its lightness stays as it is, bit for bit."""
 
     TITLE = "Colouring"
@@ -320,6 +331,7 @@ class FindFaces:
 
     source: Path = option(help="photo", is_path=True, title="Photo")
     page: int = same_as(Saving, "page")
+    damaged_file: bool = same_as(Reading, "damaged_file")
     out: Path | None = option(
         Path("photo.jpg"), "the small copy of the photo, a JPEG", is_path=True, title="Output file"
     )

@@ -178,7 +178,7 @@ def test_an_animated_jxl_whose_frames_cannot_be_counted_is_read(tmp_path, monkey
     decode = imagecodecs.jpegxl_decode
     monkeypatch.setattr(imagecodecs, "jpegxl_decode", lambda data, index=0, out=None: decode(data, index))
     (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(np.stack([BYTES[:, :, :3]] * 2), lossless=True))
-    picture = Picture.open_here(tmp_path / "a.jxl", 0, 1 << 20)
+    picture = Picture.open_here(tmp_path / "a.jxl", 0, None, 1 << 20)
     check(picture, "jxl", BYTES[:, :, :3])
     assert picture.notes == ("it is animated: the first frame is used",)
 
@@ -478,7 +478,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch, package, data, extra):
     monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / "photo").write_bytes(data)
     with pytest.raises(CalotypeError) as raised:
-        Picture.open_here(tmp_path / "photo", 0, 1 << 30)
+        Picture.open_here(tmp_path / "photo", 0, None, 1 << 30)
     sentence = WORDING.fill(raised.value)
     assert f"needs the package {package}; run pip install 'calotype[{extra}]'" in sentence
 
@@ -525,7 +525,7 @@ def test_gigantic_headers_end_in_a_sentence_within_a_second(tmp_path, kind):
 
 def _small(folder):
     (folder / "small").write_bytes(pillow(BYTES[:, :, :3], "png"))
-    return folder / "small", 0, 1 << 30
+    return folder / "small", 0, None, 1 << 30
 
 
 @pytest.mark.parametrize(

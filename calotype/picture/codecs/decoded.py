@@ -33,6 +33,10 @@ _FAULTS = (
 )
 
 
+class DamagedFile(PictureError):
+    """A decoder cannot read all of a file."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pixels:
     """Decoded pixels, before the orientation is applied."""
@@ -90,7 +94,7 @@ def check_page(page: int, count: int, name: str, taken: Message = FIRST) -> tupl
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Around calls into decoders only: converts what they raise on a damaged file to PictureError."""
+    """Around calls into decoders only: converts what they raise on a damaged file to DamagedFile."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn about metadata that is checked here
@@ -100,7 +104,7 @@ def decoding(name: str) -> Iterator[None]:
             "{name} does not fit into memory; close other programs or make it smaller", name=name
         ) from fault
     except _FAULTS as fault:
-        raise PictureError(
+        raise DamagedFile(
             "{name} is damaged or cut off ({cause}); try another copy of it", name=name, cause=_cause(fault)
         ) from fault
 

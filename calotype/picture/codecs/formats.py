@@ -101,12 +101,27 @@ class SourceFormat:
     reader: str  # "module:function" in this folder
     has_pages: bool = False  # the reader takes the number of a picture in the file
     takes_file: bool = False  # the reader takes the open file, not its bytes
+    remains_reader: str = ""  # of a damaged file, with the same arguments, where what is left of it can be read
 
 
 # In this order, the most certain first.
 SOURCES = (
-    SourceFormat("jpeg", "JPEG", _starts(b"\xff\xd8\xff"), "raster:open_jpeg", has_pages=True),
-    SourceFormat("png", "PNG", _starts(b"\x89PNG\r\n\x1a\n"), "png:open_png", has_pages=True),
+    SourceFormat(
+        "jpeg",
+        "JPEG",
+        _starts(b"\xff\xd8\xff"),
+        "raster:open_jpeg",
+        has_pages=True,
+        remains_reader="raster:open_jpeg_remains",
+    ),
+    SourceFormat(
+        "png",
+        "PNG",
+        _starts(b"\x89PNG\r\n\x1a\n"),
+        "png:open_png",
+        has_pages=True,
+        remains_reader="png:open_png_remains",
+    ),
     SourceFormat("gif", "GIF", _starts(b"GIF87a", b"GIF89a"), "raster:open_gif", has_pages=True),
     SourceFormat(
         "webp",

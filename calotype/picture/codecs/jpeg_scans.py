@@ -14,6 +14,7 @@ NOT_READ = {  # kinds of frames that no decoder reads
 }
 _BETWEEN_SCANS = {0xC4, 0xDB, 0xDC, 0xDD, 0xDA, 0xFE, *range(0xE0, 0xF0)}
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the data of a scan hold no marker but restarts
+_MARKER = re.compile(rb"\xff[^\x00\xff]")  # the same of a JPEG without restarts
 _HUFFMAN = (0, 1, 2)  # frames of which libjpeg says that data are missing: baseline, extended, progressive
 _FILLER = 64  # equal bytes; at the end of the data they are no data, but what a recovered file was filled with
 _RUN = re.compile(rb"(.)\1{%d}" % (_FILLER - 1), re.DOTALL)
@@ -106,11 +107,55 @@ def with_end_mark(data: bytes, frame: Frame) -> bytes:
     return _ended(data, high)
 
 
+def with_readable_scans(data: bytes, frame: Frame) -> bytes:
+    """A damaged JPEG of which decoders read what is left: what is no marker there is data, and it has an end mark.
+
+    A decoder stops at a marker that it does not expect, of which a few hundred damaged bytes mostly hold one.
+
+    Raises:
+        ValueError: there are no data of a scan, or libjpeg may not be given such data.
+    """
+    segments = list(_segments(data))
+    first = next((after for marker, _, after in segments if marker == 0xDA), None)
+    if first is None or not _is_checkable(frame):
+        raise ValueError("the end is missing")
+    has_restarts = any(marker == 0xDD and any(data[start + 4 : start + 6]) for marker, start, _ in segments)
+    marker_of_scan = _NEXT_MARKER if has_restarts else _MARKER
+    parts, at, end = [], first, len(data)
+    while following := marker_of_scan.search(data, at):
+        start = following.start()
+        if data[start + 1] in (0xD8, 0xD9):
+            end = start
+            break
+        after = _end_of_tables(data, start)
+        parts += [data[at:start], data[start:after] if after else b"\xff\0"]  # two bytes that stand for 255 in data
+        at = after or start + 1
+    scans = _without_filler(b"".join([*parts, data[at:end]]))
+    if not scans:
+        raise ValueError("the end is missing")
+    return _ended(data[:first] + scans, None)
+
+
+def _without_filler(scans: bytes) -> bytes:
+    stripped = scans.rstrip(scans[-1:])
+    return stripped if len(scans) - len(stripped) >= _FILLER else scans
+
+
+def _end_of_tables(data: bytes, at: int) -> int | None:
+    """Where the data of a further scan begin, if its tables and header stand here."""
+    while at + 4 < len(data) and data[at] == 0xFF and data[at + 1] in (0xC4, 0xDB, 0xDD, 0xDA):
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] == 0xDA:
+            return at + 2 + length if length == 6 + 2 * data[at + 4] and at + 2 + length <= len(data) else None
+        at += 2 + length
+    return None
+
+
 def _is_checkable(frame: Frame) -> bool:
     return frame.kind in _HUFFMAN and frame.bits == 8
 
 
-def _ended(data: bytes, end: int) -> bytes:
+def _ended(data: bytes, end: int | None) -> bytes:
     return data[:end] + b"\xff\xd9"
 
 

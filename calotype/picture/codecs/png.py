@@ -1,6 +1,8 @@
 """PNG, chunk by chunk; libpng (through imagecodecs) decodes and encodes the pixels, 8 and 16 bit."""
 
+import contextlib
 import io
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -25,6 +27,8 @@ _END = b"\0\0\0\0IEND\xaeB`\x82"
 _BLOCK = (b"Exif\0\0", b"II*\0", b"MM\0*")
 _XMP_KEY = b"XML:com.adobe.xmp"
 INFOTEXT = "parameters"  # the keyword under which A1111 and similar programs store generation parameters
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the kind of colour
+_STEP = 256  # bytes of a damaged file that are decompressed at a time
 _MAX_TEXT_BYTES = 32 << 20  # of a decompressed chunk
 _PQ = bytes((9, 16, 0, 1))  # as cICP: BT.2020, PQ, RGB, full range
 _INCH = 0.0254  # metres
@@ -75,6 +79,74 @@ def open_png(data: bytes, name: str, page: int = 0) -> PictureFile:
         count=count,
         captions={} if is_generated else {key: text for key in captions.KEYWORDS if (text := _text(chunks, key))},
     )
+
+
+def open_png_remains(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """As `open_png`, of a damaged one, whose rows are read up to the damage; a note says how many.
+
+    Raises:
+        PictureError: nothing is left, or it is interlaced, so that what is left are single pixels.
+    """
+    with decoding(name):
+        if page > 1:
+            raise ValueError("the end is missing")
+        data = _up_to_damage(data)
+    file = open_png(data, name)
+
+    def decode() -> Pixels:
+        with decoding(name):
+            filled, fraction = _filled(data)
+        pixels = open_png(filled, name).decode()
+        return replace(pixels, notes=(*pixels.notes, about.DAMAGED_ROWS.format(percent=int(100 * fraction))))
+
+    return replace(file, decode=decode)
+
+
+def _up_to_damage(data: bytes) -> bytes:
+    """The file up to the first damaged chunk that is needed for the pixels; what it holds of pixels is kept."""
+    at, parts = len(_SIGNATURE), [_SIGNATURE]
+    while at + 8 <= len(data):
+        end, kind = at + 12 + int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        checksum = zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big")
+        is_intact = checksum == data[end - 4 : end]
+        is_critical = not kind[0] & 0x20
+        if not is_intact and kind == b"IDAT":
+            parts.append(_chunk(kind, data[at + 8 : end - 4]))
+        if kind == b"IEND" or end > len(data) or (is_critical and not is_intact):
+            break
+        parts.append(data[at:end])
+        at = end
+    return b"".join([*parts, _END])
+
+
+def _filled(data: bytes) -> tuple[bytes, float]:
+    """The PNG with zeros for the rows that are missing, and the fraction of rows that are there.
+
+    Raises:
+        ValueError: there are none, or they are interlaced.
+    """
+    chunks = list(_chunks(data))
+    width, height, bits, kind_of_colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+    length = 1 + (width * bits * _CHANNELS[kind_of_colour] + 7) // 8  # of a row with the number of its filter
+    rows = _rows(b"".join(body for kind, body, _, _ in chunks if kind == b"IDAT"), length, height)
+    if is_interlaced or not rows:
+        raise ValueError("the end is missing")
+    filled = _chunk(b"IDAT", zlib.compress(rows + bytes(length * height - len(rows)), 1))
+    before = itertools.takewhile(lambda chunk: chunk[0] != b"IDAT", chunks)
+    return b"".join([_SIGNATURE, *(raw for _, _, raw, _ in before), filled, _END]), len(rows) / (length * height)
+
+
+def _rows(compressed: bytes, length: int, height: int) -> bytearray:
+    """The whole rows that can be decompressed before the data are damaged, `height` at most."""
+    decompressor, out = zlib.decompressobj(), bytearray()
+    with contextlib.suppress(zlib.error):
+        for at in range(0, len(compressed), _STEP):  # what a step yields before its fault is lost
+            out += decompressor.decompress(compressed[at : at + _STEP])
+            if len(out) >= length * height:
+                break
+    filters = out[: length * height : length]
+    count = next((row for row, filter in enumerate(filters) if filter > 4), min(len(out) // length, height))
+    return out[: count * length]
 
 
 def _sort_chunks(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[str, ...]]:

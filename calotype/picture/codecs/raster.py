@@ -19,6 +19,9 @@ from calotype.picture.metadata import icc as profile
 
 _MP_ENTRIES = 0xB002  # of the list of pictures in an MPO
 _MAP = re.compile(rb"hdrgm:|HDRGainMap|21496:-1|GDepth:|depthmap|DepthMap")  # what is no picture says in its metadata
+_DAMAGED_NOTE = (
+    "its file is damaged: what is left of it was read, and parts may be missing, blurred, shifted or discoloured"
+)
 _BAND = 1 << 22  # pixels converted at a time
 
 
@@ -32,6 +35,25 @@ def open_jpeg(data: bytes, name: str, page: int = 0) -> PictureFile:
     notes = check_page(page, len(starts), name)
     file = _open_single_jpeg(data[starts[max(page, 1) - 1] :] if page > 1 else data, name)
     return replace(file, notes=notes + file.notes, count=len(starts))
+
+
+def open_jpeg_remains(data: bytes, name: str, page: int = 0) -> PictureFile:
+    """As `open_jpeg`, of a damaged one: places that cannot be read stay as libjpeg leaves them, and a note says so.
+
+    Raises:
+        PictureError: nothing is left.
+    """
+    with decoding(name):
+        data = data[_picture_starts(data)[max(page, 1) - 1] :]
+        data = jpeg_scans.with_readable_scans(data, jpeg_scans.frame_of(data))
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    file = open_jpeg(data, name)
+
+    def decode() -> Pixels:
+        pixels = _decode(image, name, read_segments(data).icc)
+        return replace(pixels, notes=(*pixels.notes, _DAMAGED_NOTE))
+
+    return replace(file, decode=decode)
 
 
 def _picture_starts(data: bytes) -> list[int]:

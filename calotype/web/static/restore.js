@@ -26,7 +26,7 @@ customElements.define(
   class extends SourcesTab {
     kind = "restore";
     Item = Photo;
-    first = { kind: "find_faces" };
+    first = { kind: "find_faces", task: { damaged_file: true } }; // what is left is shown; restoring asks for the option
     shown = PAGE; // photos
     lines = new Map(); // keys of photos: their elements
     extra = {}; // options that were chosen by comparing

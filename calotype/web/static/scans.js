@@ -27,7 +27,7 @@ customElements.define(
   class extends SourcesTab {
     kind = "split";
     Item = Scan;
-    first = { kind: "split", task: { dry_run: true } };
+    first = { kind: "split", task: { dry_run: true, damaged_file: true } };
     shown = PAGE; // scans
 
     connectedCallback() {

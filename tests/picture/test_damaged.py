@@ -1,0 +1,227 @@
+"""What is left of a damaged JPEG or PNG is read where that is asked for, and only there."""
+
+import io
+import json
+import random
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, PngImagePlugin
+
+from calotype.cli import main
+from calotype.errors import CalotypeError, PictureError, Wording
+from calotype.picture import Picture
+from calotype.picture.picture import size_of
+from calotype.tasks import options_of, read_task
+
+OFFER = "give damaged_file to use what is left of it"
+END = b"\xff\xd9"
+JPEGS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+    "progressive with restarts": {"progressive": True, "restart_marker_rows": 1},
+}
+STRAY = random.Random(0).randbytes(290) + b"\xff\x3f\xff\xd3\xff\xc4\xff\xda\xff\xd0"  # 300 bytes; markers among them
+
+
+def cut(data):
+    return data[: len(data) * 2 // 3]
+
+
+def middle(data, put):
+    """With 300 bytes of its middle replaced."""
+    return data[: len(data) // 2] + put + data[len(data) // 2 + 300 :]
+
+
+DAMAGES = {
+    "cut off": cut,
+    "with an end mark": lambda data: cut(data) + END,
+    "stray markers": lambda data: middle(data, STRAY),
+    "a part removed": lambda data: middle(data, b""),
+}
+
+
+def jpeg(pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90, **options)
+    return file.getvalue()
+
+
+def png(image, **options):
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def refused(path, damaged_file, **how):
+    with pytest.raises(PictureError) as caught:
+        Picture.open(path, damaged_file=damaged_file, **how)
+    return caught.value
+
+
+def same_rows(picture, pixels):
+    """How many rows look as those of the undamaged picture."""
+    return (np.abs(picture.pixels.astype(int) - pixels).mean((1, 2)) < 12).sum()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", JPEGS)
+def test_what_is_left_of_a_jpeg_is_read_where_it_is_asked_for(portrait, tmp_path, kind, damage):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(DAMAGES[damage](jpeg(portrait, **JPEGS[kind])))
+    try:
+        harmless = Picture.open(path)  # libjpeg has found its way again, with nothing missing
+    except CalotypeError as fault:
+        assert str(fault).endswith("try another copy of it")
+    else:
+        assert "damaged" not in " ".join(map(str, harmless.notes))
+        assert np.array_equal(Picture.open(path, damaged_file=True).pixels, harmless.pixels)
+        return
+    fault = refused(path, False)
+    assert str(fault).endswith(OFFER) and fault.option == "damaged_file"
+    picture = Picture.open(path, damaged_file=True)
+    [note] = picture.notes
+    assert note.startswith("its file is damaged: what is left of it was read")
+    is_progressive = "progressive" in kind  # which keeps all of it, in less detail
+    assert same_rows(picture, portrait) >= (500 if is_progressive else 260)
+
+
+def test_a_marker_in_damaged_data_does_not_end_the_picture(portrait, tmp_path):
+    data = jpeg(portrait)
+    at = len(data) // 2
+    (tmp_path / "a.jpg").write_bytes(data[:at] + b"\xff\x3f\xff\xd3" + data[at + 4 :])
+    below = Picture.open(tmp_path / "a.jpg", damaged_file=True).pixels[320:480]
+    assert len(np.unique(below.reshape(-1, 3), axis=0)) > 1000  # not the grey of data that are missing
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "I;16"])
+@pytest.mark.parametrize("damage", ["cut off", "a part removed", "zeros"])
+def test_a_png_is_read_to_the_row_where_it_is_damaged(portrait, tmp_path, mode, damage):
+    image = Image.fromarray(portrait)
+    image = {
+        "RGBA": lambda: Image.fromarray(np.dstack([portrait, portrait[:, :, 0] | 1])),
+        "P": lambda: image.quantize(200),
+        "I;16": lambda: Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257),
+    }.get(mode, lambda: image.convert(mode))()
+    data, path = png(image), tmp_path / "a.png"
+    path.write_bytes(data)
+    whole = Picture.open(path)
+    path.write_bytes({**DAMAGES, "zeros": lambda data: middle(data, bytes(300))}[damage](data))
+    assert str(refused(path, None)).endswith("try another copy of it") and str(refused(path, False)).endswith(OFFER)
+    assert size_of(path, 1 << 20, damaged_file=True) == (512, 512)
+    picture = Picture.open(path, damaged_file=True)
+    [note] = picture.notes
+    percent = int(note.split("about ")[1].split(" %")[0])
+    rows, missing = 512 * percent // 100 - 10, 512 * (percent + 1) // 100 + 1  # data after the damage may decompress
+    assert 30 < percent < 70 and picture.pixels.dtype == whole.pixels.dtype
+    assert np.array_equal(picture.pixels[:rows], whole.pixels[:rows])
+    assert len(np.unique(picture.pixels[missing:].reshape(-1, picture.pixels.shape[2]), axis=0)) == 1
+    assert picture.alpha is None or not picture.alpha[missing:].any()
+
+
+def test_a_damaged_png_keeps_what_stands_before_its_pixels(portrait, tmp_path):
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("parameters", "a fox\nSteps: 2")
+    data = png(Image.fromarray(portrait), pnginfo=texts, dpi=(300, 300))
+    (tmp_path / "a.png").write_bytes(cut(data))
+    picture = Picture.open(tmp_path / "a.png", damaged_file=True)
+    assert picture.metadata.infotext.startswith("a fox") and round(picture.metadata.dpi[0]) == 300
+
+
+def test_whole_files_are_read_as_without_it(portrait, tmp_path):
+    for name, data in (("a.jpg", jpeg(portrait)), ("a.png", png(Image.fromarray(portrait)))):
+        (tmp_path / name).write_bytes(data)
+        picture = Picture.open(tmp_path / name, damaged_file=True)
+        assert picture.notes == () and np.array_equal(picture.pixels, Picture.open(tmp_path / name).pixels)
+
+
+def left_of_nothing(portrait):
+    image, file = Image.fromarray(portrait), io.BytesIO()
+    data, webp = jpeg(portrait), io.BytesIO()
+    image.save(webp, "WEBP")
+    image.save(file, "TIFF", compression="tiff_lzw")
+    stored = png(image)
+    interlaced = bytearray(stored)
+    interlaced[28] = 1
+    return {
+        "a header": data[: data.index(b"\xff\xda")],
+        "the header of a scan": data[: data.index(b"\xff\xda") + 14],
+        "a jpeg of zeros": data[: data.index(b"\xff\xda") + 14] + bytes(9999),
+        "half a header of a png": stored[:30],
+        "a png without rows": stored[:60],
+        "an interlaced png": cut(bytes(interlaced)),
+        "a webp": cut(webp.getvalue()),
+        "a tiff": cut(file.getvalue()),
+    }
+
+
+@pytest.mark.parametrize("kind", left_of_nothing(np.zeros((9, 9, 3), np.uint8)))
+def test_where_nothing_is_left_the_sentence_offers_nothing(portrait, tmp_path, kind):
+    path = tmp_path / "a"
+    path.write_bytes(left_of_nothing(portrait)[kind])
+    sentences = {str(refused(path, damaged_file)) for damaged_file in (None, False, True)}
+    assert len(sentences) == 1 and sentences.pop().endswith("try another copy of it")
+
+
+def test_pixels_are_counted_before_what_is_left_is_decoded(portrait, tmp_path):
+    for data in (jpeg(portrait), png(Image.fromarray(portrait))):
+        (tmp_path / "a").write_bytes(cut(data))
+        assert "more than the 262,143 allowed" in str(refused(tmp_path / "a", True, max_pixels=512 * 512 - 1))
+
+
+def test_what_is_offered_can_be_read_however_a_file_is_damaged(portrait, tmp_path):
+    rng, path = random.Random(1), tmp_path / "a"
+    small = np.ascontiguousarray(portrait[100:228, 150:310])
+    kinds = [*(jpeg(small, **options) for options in JPEGS.values()), png(Image.fromarray(small))]
+    for _ in range(300):
+        data = bytearray(rng.choice(kinds))
+        at, count = rng.randrange(20, len(data)), rng.choice((1, 30, 300))
+        data[at : at + count] = rng.choice((b"", bytes(count), rng.randbytes(count), END))
+        path.write_bytes(data)
+        answers = []
+        for damaged_file in (None, False, True):
+            try:
+                answers.append(Picture.open_here(path, 0, damaged_file, 1 << 20).pixels.shape)
+            except CalotypeError as fault:
+                answers.append(str(fault))
+        plain, offering, read = answers
+        assert isinstance(plain, tuple) == isinstance(offering, tuple)
+        assert (isinstance(offering, str) and offering.endswith(OFFER)) == (isinstance(plain, str) and read != plain)
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_the_offer_is_made_in_the_readers_language(portrait, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(cut(jpeg(portrait)))
+    sentence = Wording("zh").fill(refused(tmp_path / "a.jpg", False))
+    assert sentence == "a.jpg 已损坏或不完整（缺少结尾）；请换一份试试，或用 damaged_file 读出还能读的部分"
+
+
+def test_a_damaged_photo_is_restored_on_request_and_again_the_same(portrait, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CALOTYPE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cut.jpg").write_bytes(cut(jpeg(portrait[::4, ::4])))
+    command = ["restore", "cut.jpg", "--upscaler", "none", "--face-model", "none", "--format", "png"]
+    assert main(command) == 1
+    assert "or give --damaged-file to use what is left of it" in capsys.readouterr().err
+    assert not (tmp_path / "out/cut.png").exists()
+    assert main([*command, "--damaged-file"]) == 0
+    assert "its file is damaged" in capsys.readouterr().err
+    record = json.loads((tmp_path / "out/cut.png.json").read_text())
+    assert record["options"]["damaged_file"] is True and "its file is damaged" in " ".join(record["said"])
+    assert main(["again", "out/cut.png"]) == 0
+    assert "the same to the last byte" in capsys.readouterr().out
+    assert (tmp_path / "out/cut-again.png").read_bytes() == (tmp_path / "out/cut.png").read_bytes()
+
+
+def test_a_scan_that_is_damaged_is_not_copied_as_the_photo_on_it(portrait, tmp_path, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cut.jpg").write_bytes(cut(jpeg(portrait, progressive=True)))  # all of it, in less detail
+    assert main(["split", "cut.jpg", "--damaged-file"]) == 0
+    assert Picture.open(tmp_path / "out/cut-01.jpg").pixels.shape == portrait.shape
+
+
+def test_records_hold_the_option_only_where_it_is_given():
+    assert "damaged_file" not in options_of(read_task("upscale", {"source": "a.jpg"}))
+    assert options_of(read_task("upscale", {"source": "a.jpg", "damaged_file": True}))["damaged_file"] is True
