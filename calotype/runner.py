@@ -243,24 +243,24 @@ class _AlbumRun(_PictureRun):
             yield from events
         except PictureError as fault:
             yield WAIT
-            yield from self._record_failure(source, self.failed(source, fault))
+            yield from self._record_failure(self.failed(source, fault))
         except CalotypeError as fault:
             yield WAIT
             if not (self.done or self.skipped or self.failures):  # such as for a missing model: all would fail
                 raise
-            yield from self._record_failure(source, self.failed(source, fault))
+            yield from self._record_failure(self.failed(source, fault))
         except MemoryError:
             yield WAIT
             text = Message("there is not enough memory for it; close other programs or make it smaller")
-            yield from self._record_failure(source, self.failed(source, text))
+            yield from self._record_failure(self.failed(source, text))
         except Exception as bug:  # noqa: BLE001  the run continues
             yield WAIT
-            yield from self._record_failure(source, self.broken(source, bug))
+            yield from self._record_failure(self.broken(source, bug))
 
-    def _record_failure(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
+    def _record_failure(self, events: Iterator[Event]) -> Iterator[Event]:
         yield from events
         if self.report:
-            self.report.add_failure(Path(source), self.wording.fill(self.failures[-1].cause))
+            self.report.add_failure(self.failures[-1])
 
     def _restore(self, item: Item) -> Iterator[Event]:
         if item.fault:
