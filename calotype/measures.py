@@ -72,6 +72,10 @@ FEW_SCRATCHES = (
 )
 SPECKS = "specks of dust found and filled: {value}"
 NO_SPECKS = "no speck of dust that is sure enough to be filled"
+LEFT_SPECKS = (
+    "sure specks: {value}, of dust, or else stars or glints, as too few sure scratches show that the photo is "
+    "damaged; {option:repair} scratches fills them"
+)
 MASKED = "the mask covers {value} % of the photo, which is filled"
 NOTHING_MASKED = "the mask is all black, so no damage is filled"
 
@@ -81,7 +85,7 @@ FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turne
 TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
 TEMPLATES += (SKIN_CAST, PALE_CAST, ASKED_CAST, UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
-TEMPLATES += (SCRATCHES, NO_SCRATCHES, FEW_SCRATCHES, SPECKS, NO_SPECKS, MASKED, NOTHING_MASKED)
+TEMPLATES += (SCRATCHES, NO_SCRATCHES, FEW_SCRATCHES, SPECKS, NO_SPECKS, LEFT_SPECKS, MASKED, NOTHING_MASKED)
 WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "mask", "fading")
 WORDS += ("cast", "face")  # of measures
 

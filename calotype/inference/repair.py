@@ -45,7 +45,7 @@ class Damage:
     mask: np.ndarray | None = None  # (H, W) bool, the only pixels that may change; None: all
     networks: tuple[Network, ...] = ()  # that mend it
     computed: dict[str, Any] = field(default_factory=dict)  # for the record
-    hint: Message | None = None  # what was seen and is left, for those who may ask for it
+    hints: tuple[Message, ...] = ()  # what was seen and is left, for those who may ask for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,7 @@ def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progres
         if name not in chosen:
             continue
         computed |= damage.computed
-        if damage.hint is not None:
-            yield Note(damage.hint)
+        yield from map(Note, damage.hints)
         if is_asked or damage.mend is not None or damage.computed:
             yield from (Note(measure.message) for measure in damage.measures if is_asked or measure.is_beyond)
         if damage.mend is None:
@@ -126,18 +125,21 @@ def _scratches(picture: Picture, task: Restore, models: Models, is_asked: bool) 
     finder, rule = models.repairer(task.repair_model), ASKED if is_asked else UNASKED
     marks = find_marks(picture.pixels, finder, models.found_faces(picture), rule)
     scratches, specks = Message(measures.NO_SCRATCHES), Message(measures.NO_SPECKS)
-    if marks.left:
-        scratches = Message(measures.FEW_SCRATCHES, value=figure(marks.left))
+    if marks.left_scratches:
+        scratches = Message(measures.FEW_SCRATCHES, value=figure(marks.left_scratches))
+    if marks.left_specks:
+        specks = Message(measures.LEFT_SPECKS, value=figure(marks.left_specks))
     if marks.scratches:
         scratches = Message(measures.SCRATCHES, value=figure(marks.scratches))
     if marks.specks:
         specks = Message(measures.SPECKS, value=figure(marks.specks))
     found = (
-        Measure.of("scratches", marks.scratches or marks.left, 1, marks.scratches > 0, scratches),
-        Measure.of("specks", marks.specks, 1, marks.specks > 0, specks),
+        Measure.of("scratches", marks.scratches or marks.left_scratches, 1, marks.scratches > 0, scratches),
+        Measure.of("specks", marks.specks or marks.left_specks, 1, marks.specks > 0, specks),
     )
     if not marks.count:
-        return Damage(found, hint=scratches if marks.left else None)
+        hints = (scratches, *((specks,) if marks.left_specks else ()))
+        return Damage(found, hints=hints if marks.left_scratches else ())  # specks alone may be stars
     damage = _filled(marks.mask, task, models)
     return replace(damage, measures=found, networks=(finder, *damage.networks))
 

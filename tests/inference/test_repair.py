@@ -12,7 +12,7 @@ from calotype.checkpoints.models import Models
 from calotype.errors import Message
 from calotype.inference import repair as seam
 from calotype.inference.repair import Damage, at_once, repair
-from calotype.measures import TEMPLATES, TEXTURE, Measure
+from calotype.measures import LEFT_SPECKS, TEMPLATES, TEXTURE, Measure
 from calotype.ops.repair.fading import measure_skin
 from calotype.picture import Picture
 from calotype.record import REPAIRED
@@ -82,6 +82,22 @@ def test_a_sure_scratch_that_is_left_as_it_is_the_only_one_is_told_of(models):
     asked, notes = repaired(pixels, models, repair="scratches")
     assert notes[0].startswith("scratches and hairs found and filled")
     assert asked.masks["scratches"][60:360, 55:100].any(1).mean() > 0.8
+
+
+def test_sure_specks_that_are_left_are_measured_and_told_of_beside_a_sure_scratch(models):
+    """Alone they may be stars, which are not told of."""
+    stars = clean()["hubble_deep_field"]()
+    result, notes = repaired(stars, models)
+    [specks] = [measure for measure in result.measures if measure.name == "specks"]
+    assert specks.decision.startswith("sure specks: 19, of dust, or else stars") and specks.value == 19
+    assert not notes and not specks.is_beyond and specks.message.template == LEFT_SPECKS
+    pixels = stars.copy()
+    cv2.line(pixels, (60, 20), (90, 700), (235, 235, 230), 2, cv2.LINE_AA)
+    result, notes = repaired(pixels, models)
+    assert result.picture.pixels is pixels and len(notes) == 2 and notes[1].startswith("sure specks: ")
+    _, notes = repaired(pixels, models, repair="scratches")
+    found = notes[1].removeprefix("specks of dust found and filled: ")
+    assert int(found) > 19
 
 
 def test_what_is_not_repaired_is_measured():
