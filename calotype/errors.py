@@ -213,6 +213,13 @@ class PictureError(CalotypeError):
     """An error about one picture, or the path of its result; others of the same run may succeed."""
 
 
+def texts_of(sentence: "Message | CalotypeError") -> Iterator[str]:
+    """The values of a message or an error, and of those within it."""
+    message = sentence.message if isinstance(sentence, CalotypeError) else sentence
+    for value in message.values.values():
+        yield from texts_of(value) if isinstance(value, Message | CalotypeError) else (str(value),)
+
+
 def with_path(fault: "Message | CalotypeError", path: str) -> "Message | CalotypeError":
     """An error or message about a file, its path in place of its name: the sentence needs no path before it."""
     message = fault.message if isinstance(fault, CalotypeError) else fault

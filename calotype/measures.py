@@ -49,9 +49,31 @@ PALE_CAST = (
 )
 ASKED_CAST = "black is {black} and white {white} in red, green and blue: their tint is reduced"
 NO_CAST = "black is {black} and white {white} in red, green and blue: no cast that is alike all over the photo"
-UNCLEAR_CAST = (
-    "black is {black} and white {white} in red, green and blue: a cast, or the colours of the motif; left, "
-    "{option:repair} fading takes it out"
+TOO_SMALL = "the photo is too small for its black and white to tell of fading: left"
+NOT_LIFTED = (
+    "black is {black} and white {white} in red, green and blue: neither is black lifted in all three alike nor white "
+    "yellow as old paper is, so these are taken for the colours of the motif"
+)
+FULL_WHITE = (
+    "black is {black} and white {white} in red, green and blue: black is lifted, but white is too bright for a faded "
+    "print, so it may be the motif; left, {option:repair} fading sets it right"
+)
+TINTS_DIFFER = (
+    "black is {black} and white {white} in red, green and blue: black is lifted, but dark places differ in their tint, "
+    "so it may be the motif; left, {option:repair} fading sets it right"
+)
+UNTINTED_BLACK = (
+    "black is {black} and white {white} in red, green and blue: black is lifted, but has hardly a tint, and white is "
+    "not yellow, so it may be haze; left, {option:repair} fading sets it right"
+)
+NOT_AGED = (
+    "black is {black} and white {white} in red, green and blue: white is yellow, but a brown black, a bright white "
+    "and pale colours do not come together, as in an aged print, so it may be the motif; left, {option:repair} fading "
+    "sets it right"
+)
+NO_PEOPLE = (
+    "black is {black} and white {white} in red, green and blue: black is tinted, but no face is found for sure, beside "
+    "which that is a cast, so it may be the motif; left, {option:repair} fading sets it right"
 )
 TONED = (
     "one tint over all tones, as sepia or a motif of one colour has it: left, {option:repair} fading widens its tones "
@@ -72,6 +94,10 @@ FEW_SCRATCHES = (
 )
 SPECKS = "specks of dust found and filled: {value}"
 NO_SPECKS = "no speck of dust that is sure enough to be filled"
+LEFT_SPECKS = (
+    "sure specks: {value}, of dust, or else stars or glints, as too few sure scratches show that the photo is "
+    "damaged; {option:repair} scratches fills them"
+)
 MASKED = "the mask covers {value} % of the photo, which is filled"
 NOTHING_MASKED = "the mask is all black, so no damage is filled"
 
@@ -80,8 +106,9 @@ FACE_LEFT = "face {number}: {width} pixels wide, edges {blur} pixels soft, turne
 
 TEMPLATES = (PHOTOS, SINGLE_PHOTO, NO_LID, BLANK, SKEWED, STRAIGHT, BORDER, NO_BORDER, NOISE, NO_NOISE, BLURRED)
 TEMPLATES += (NOT_BLURRED, BLOCKS, NO_BLOCKS, TEXTURE, NO_TEXTURE, FADED, NOT_FADED, GREY_TONES, WIDENED, CAST, NO_CAST)
-TEMPLATES += (SKIN_CAST, PALE_CAST, ASKED_CAST, UNCLEAR_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
-TEMPLATES += (SCRATCHES, NO_SCRATCHES, FEW_SCRATCHES, SPECKS, NO_SPECKS, MASKED, NOTHING_MASKED)
+TEMPLATES += (SKIN_CAST, PALE_CAST, ASKED_CAST, TONED, TINTED, KEPT_TINT, GREY, FACE, FACE_LEFT)
+TEMPLATES += (TOO_SMALL, NOT_LIFTED, FULL_WHITE, TINTS_DIFFER, UNTINTED_BLACK, NOT_AGED, NO_PEOPLE)
+TEMPLATES += (SCRATCHES, NO_SCRATCHES, FEW_SCRATCHES, SPECKS, NO_SPECKS, LEFT_SPECKS, MASKED, NOTHING_MASKED)
 WORDS = ("photos", "skew", "border", "noise", "blur", "blocks", "texture", "scratches", "specks", "mask", "fading")
 WORDS += ("cast", "face")  # of measures
 

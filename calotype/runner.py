@@ -243,33 +243,31 @@ class _AlbumRun(_PictureRun):
             yield from events
         except PictureError as fault:
             yield WAIT
-            yield from self._record_failure(source, self.failed(source, fault))
+            yield from self._record_failure(self.failed(source, fault))
         except CalotypeError as fault:
             yield WAIT
             if not (self.done or self.skipped or self.failures):  # such as for a missing model: all would fail
                 raise
-            yield from self._record_failure(source, self.failed(source, fault))
+            yield from self._record_failure(self.failed(source, fault))
         except MemoryError:
             yield WAIT
             text = Message("there is not enough memory for it; close other programs or make it smaller")
-            yield from self._record_failure(source, self.failed(source, text))
+            yield from self._record_failure(self.failed(source, text))
         except Exception as bug:  # noqa: BLE001  the run continues
             yield WAIT
-            yield from self._record_failure(source, self.broken(source, bug))
+            yield from self._record_failure(self.broken(source, bug))
 
-    def _record_failure(self, source: str, events: Iterator[Event]) -> Iterator[Event]:
+    def _record_failure(self, events: Iterator[Event]) -> Iterator[Event]:
         yield from events
         if self.report:
-            self.report.add_failure(Path(source), self.wording.fill(self.failures[-1].cause))
+            self.report.add_failure(self.failures[-1])
 
     def _restore(self, item: Item) -> Iterator[Event]:
         if item.fault:
             raise PictureError(item.fault)
         if self._ahead:
             self._ahead.wait()  # so that one process is enough for decoding
-        task = item.task_of(self.task, self._page(item))
-        if hasattr(task, "auto_seconds"):
-            task = replace(task, auto_seconds=task.auto_seconds / len(self.plan.items))
+        task = _with_time_limit(item.task_of(self.task, self._page(item)), len(self.plan.items))
         item = yield from self._checked(item, task)
         if item is None:
             return
@@ -489,7 +487,7 @@ class _Examination(_PictureRun):
     def _examine(self, item: Item) -> Iterator[Event]:
         if item.fault:
             raise PictureError(item.fault)
-        task = item.task_of(self.task, item.page)
+        task = _with_time_limit(item.task_of(self.task, item.page), len(self.plan.items))
         with contextlib.closing(self.engine.run(task)) as steps:
             for step in steps:
                 if isinstance(step, Progress):
@@ -775,6 +773,11 @@ def _check_pictures(task: Imagine, max_pixels: int) -> None:
             Picture.open(path, max_pixels)
     if task.mask is not None:
         Picture.open_option("mask", task.mask, max_pixels)
+
+
+def _with_time_limit(task: Any, pictures: int) -> Any:
+    """The task of one of so many pictures: with its share of the time in which `speed` auto takes the best network."""
+    return replace(task, auto_seconds=task.auto_seconds / pictures) if hasattr(task, "auto_seconds") else task
 
 
 def _size(pixels: Any) -> dict[str, int]:

@@ -17,6 +17,7 @@ from calotype.cli.wording import WORDING
 WIDEST = 120  # columns of a line
 NAMES = 34  # columns for names; the help of longer ones starts on the next line
 WIDE = r"\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+LIST = re.compile(r"<list\[(\w+)\]>")  # typer's name of what may be given several times
 FRAGMENT = re.compile(
     rf"\s+|[（《“‘]*(?:[{WIDE}]|[^\s{WIDE}“‘]+)[，。；：！？、）》”’】]*"
 )  # no line begins with a comma
@@ -103,6 +104,7 @@ class _Layout:
             record = param.get_help_record(ctx)
             if record is not None:
                 name, extra = record  # typer's help is empty, but for the one of --help
+                name = LIST.sub(lambda found: f"<{found[1].lower()}>...", name)
                 text = self.texts.get(param.name)
                 is_argument = param.param_type_name == "argument"
                 panel = "Arguments" if is_argument else text.panel if text and text.panel else "Options"

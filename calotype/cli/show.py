@@ -9,7 +9,7 @@ from typing import Any
 
 from calotype.cli.wording import WORDING
 from calotype.errors import Message
-from calotype.files import readable, terminable
+from calotype.files import readable, terminable, uninterrupted
 from calotype.measures import figure
 from calotype.tasks.events import (
     Compared,
@@ -226,7 +226,8 @@ def show(events: Iterator[Event], reporter: Reporter) -> int:
                         status = max(status, PARTLY_FAILED)
                     elif isinstance(event, Finished) and event.interrupted:
                         status = INTERRUPTED
-                    reporter.emit(event)
+                    with uninterrupted():  # rich prints again what an interrupt keeps it from forgetting
+                        reporter.emit(event)
                 except KeyboardInterrupt:  # between two events, or from a run without a final event
                     status, queue = INTERRUPTED, _remaining_events(events)
     finally:
@@ -246,8 +247,7 @@ def _remaining_events(events: Iterator[Event]) -> Iterator[Event]:
 def failure_text(event: Failed) -> str:
     """The cause, with the source if the cause does not name it."""
     cause = WORDING.fill(event.sentence)
-    source = printable(event.source)
-    return cause if source in cause or event.source in cause else f"{source}: {cause}"
+    return cause if event.names_source else f"{printable(event.source)}: {cause}"
 
 
 def progress_text(event: Progress) -> str:

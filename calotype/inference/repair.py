@@ -45,7 +45,7 @@ class Damage:
     mask: np.ndarray | None = None  # (H, W) bool, the only pixels that may change; None: all
     networks: tuple[Network, ...] = ()  # that mend it
     computed: dict[str, Any] = field(default_factory=dict)  # for the record
-    hint: Message | None = None  # what was seen and is left, for those who may ask for it
+    hints: tuple[Message, ...] = ()  # what was seen and is left, for those who may ask for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,7 @@ def repair(picture: Picture, task: Restore, models: Models) -> Generator[Progres
         if name not in chosen:
             continue
         computed |= damage.computed
-        if damage.hint is not None:
-            yield Note(damage.hint)
+        yield from map(Note, damage.hints)
         if is_asked or damage.mend is not None or damage.computed:
             yield from (Note(measure.message) for measure in damage.measures if is_asked or measure.is_beyond)
         if damage.mend is None:
@@ -126,18 +125,21 @@ def _scratches(picture: Picture, task: Restore, models: Models, is_asked: bool) 
     finder, rule = models.repairer(task.repair_model), ASKED if is_asked else UNASKED
     marks = find_marks(picture.pixels, finder, models.found_faces(picture), rule)
     scratches, specks = Message(measures.NO_SCRATCHES), Message(measures.NO_SPECKS)
-    if marks.left:
-        scratches = Message(measures.FEW_SCRATCHES, value=figure(marks.left))
+    if marks.left_scratches:
+        scratches = Message(measures.FEW_SCRATCHES, value=figure(marks.left_scratches))
+    if marks.left_specks:
+        specks = Message(measures.LEFT_SPECKS, value=figure(marks.left_specks))
     if marks.scratches:
         scratches = Message(measures.SCRATCHES, value=figure(marks.scratches))
     if marks.specks:
         specks = Message(measures.SPECKS, value=figure(marks.specks))
     found = (
-        Measure.of("scratches", marks.scratches or marks.left, 1, marks.scratches > 0, scratches),
-        Measure.of("specks", marks.specks, 1, marks.specks > 0, specks),
+        Measure.of("scratches", marks.scratches or marks.left_scratches, 1, marks.scratches > 0, scratches),
+        Measure.of("specks", marks.specks or marks.left_specks, 1, marks.specks > 0, specks),
     )
     if not marks.count:
-        return Damage(found, hint=scratches if marks.left else None)
+        hints = (scratches, *((specks,) if marks.left_specks else ()))
+        return Damage(found, hints=hints if marks.left_scratches else ())  # specks alone may be stars
     damage = _filled(marks.mask, task, models)
     return replace(damage, measures=found, networks=(finder, *damage.networks))
 
@@ -173,13 +175,18 @@ def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> 
     is_found = is_asked or is_faded
     values = {"black": _levels(fading.black), "white": _levels(fading.white)}
     widened, neutralized = (change >= VISIBLE for change in changes_of(fading))
-    asked_tones = measures.WIDENED if widened else measures.NOT_FADED
-    tones = asked_tones if is_asked else TONES.get(fading.kind, measures.NOT_FADED)
+    tones = measures.NOT_FADED
+    if is_asked or fading.kind == "yellowed":
+        tones = measures.WIDENED if widened else measures.NOT_FADED
+    elif fading.kind in ("faded", "grey") or _is_over(fading.level, LIFTED):
+        tones = TONES.get(fading.kind, MISSING.get(fading.missing, measures.NOT_FADED))
     coloured = measures.SKIN_CAST if len(skins) else measures.PALE_CAST
     cast = coloured if fading.kept or fading.saturation > 1 else measures.CAST
     if is_asked and not is_faded:
         cast = measures.ASKED_CAST if neutralized else measures.NO_CAST
     tint = (ASKED_TINTS if is_asked else TINTS).get(fading.kind, cast)
+    if not is_found and fading.missing and (fading.kind != "good" or _is_over(fading.tint, LIFTED_TINT)):
+        tint = MISSING[fading.missing]
     found = (
         Measure.of("fading", fading.level, LIFTED, is_asked or fading.kind == "faded", Message(tones, **values)),
         Measure.of("cast", fading.tint, LIFTED_TINT, is_found, Message(tint, **values)),
@@ -196,10 +203,23 @@ def _skins(picture: Picture, models: Models, light: np.ndarray) -> np.ndarray:
 
 VISIBLE = 0.5  # levels that black or white changes, for a sentence
 SURE = 0.8  # confidence of a face that stands for people
-TONES = {"faded": measures.FADED, "grey": measures.GREY_TONES}
-TINTS = {"unclear": measures.UNCLEAR_CAST, "tinted_black": measures.UNCLEAR_CAST}
-TINTS |= {"toned": measures.TONED, "tinted": measures.TINTED, "grey": measures.GREY, "good": measures.NO_CAST}
+TONES = {"faded": measures.FADED, "grey": measures.GREY_TONES, "toned": measures.TONED, "tinted": measures.TINTED}
+TINTS = {"toned": measures.TONED, "tinted": measures.TINTED, "grey": measures.GREY, "good": measures.NO_CAST}
+MISSING = {
+    "size": measures.TOO_SMALL,
+    "lift": measures.NOT_LIFTED,
+    "low_white": measures.FULL_WHITE,
+    "agreement": measures.TINTS_DIFFER,
+    "tint": measures.UNTINTED_BLACK,
+    "age": measures.NOT_AGED,
+    "people": measures.NO_PEOPLE,
+}
 ASKED_TINTS = {"toned": measures.KEPT_TINT, "tinted": measures.KEPT_TINT, "grey": measures.GREY}
+
+
+def _is_over(value: float, threshold: float) -> bool:
+    """As both are shown."""
+    return float(figure(value)) >= threshold
 
 
 def _levels(colour: np.ndarray) -> str:

@@ -19,6 +19,7 @@ from calotype.outputs.numbered import draw_boxes
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
 from calotype.record import REASONS, FaceRecord, Record, Result, fact_text, fact_title
+from calotype.tasks.events import Failed
 
 LARGE, SMALL, FACE = 1400, 640, 256  # longer sides in the page: a picture, the overview of faces, a face
 MARGIN = 0.45  # of a face's box, shown around it
@@ -57,10 +58,10 @@ class Report:
         before = Picture.open(source, max_pixels, page, damaged_file)
         self._add(source, target, before, Picture.open(target, 2**62), record, None, None)
 
-    def add_failure(self, source: Path, cause: str) -> None:
+    def add_failure(self, failed: Failed) -> None:
         self._failures += 1
-        name, cause = readable(source.name), readable(cause)
-        heading = "" if name in cause else name
+        heading = "" if failed.names_file else readable(Path(failed.source).name)
+        cause = readable(self.wording.fill(failed.cause))
         self._cards.write(html.render("album_failure.html", self.wording, name=heading, cause=cause))
 
     def _add(

@@ -8,10 +8,11 @@ import base64
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from calotype.errors import PLAIN, CalotypeError, Message, Wording, with_path
+from calotype.errors import PLAIN, CalotypeError, Message, Wording, texts_of, with_path
+from calotype.files import readable
 
 Sentence = Message | CalotypeError
 
@@ -128,6 +129,17 @@ class Failed:
     def sentence(self) -> Sentence:
         """The cause, naming the file as the source does."""
         return with_path(self.cause, self.source)
+
+    @property
+    def names_source(self) -> bool:
+        """Whether the sentence names the source with its path."""
+        return readable(self.source) in map(readable, texts_of(self.sentence))
+
+    @property
+    def names_file(self) -> bool:
+        """Whether the sentence names the file of the source, with any path or none."""
+        name = PurePath(readable(self.source)).name
+        return name in (PurePath(readable(text)).name for text in texts_of(self.sentence))
 
 
 @dataclass(frozen=True)

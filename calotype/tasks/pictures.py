@@ -339,6 +339,7 @@ class FindFaces:
     scale: float = same_as(Restore, "scale")
     upscaler: str = same_as(Restore, "upscaler")
     speed: str = same_as(Restore, "speed")
+    auto_seconds: float = same_as(Restore, "auto_seconds")
     face_model: str = same_as(Restore, "face_model")
     faces: str = same_as(Restore, "faces")
     strength: str = same_as(Restore, "strength")

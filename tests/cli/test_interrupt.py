@@ -1,10 +1,14 @@
 """An interrupt ends the program quietly, also at its start and at its end."""
 
+import io
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from calotype.cli.show import INTERRUPTED, BarReporter, show
+from calotype.tasks.events import Finished, Saved, Started
 
 PRELUDE = """
 import os, signal, sys
@@ -45,3 +49,34 @@ def test_an_interrupt_that_is_ignored_stays_ignored():
     ignored = PRELUDE.replace("from calotype", "signal.signal(signal.SIGINT, signal.SIG_IGN)\nfrom calotype")
     run = subprocess.run([sys.executable, "-c", ignored + AT_START], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0 and run.stdout.startswith("calotype ") and run.stderr == ""
+
+
+class Terminal(io.StringIO):
+    """A terminal at which somebody interrupts the program while the line of a result is written."""
+
+    is_interrupted = False
+
+    def isatty(self):
+        return True
+
+    def flush(self):
+        if not self.is_interrupted and "1.png -> out/1.png\n" in self.getvalue():
+            self.is_interrupted = True
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_while_a_line_is_written_prints_it_once(monkeypatch):
+    def run():
+        try:
+            yield Started(2, "out")
+            yield Saved("1.png", "out/1.png")
+            yield Saved("2.png", "out/2.png")
+        except KeyboardInterrupt:
+            yield Finished(2, 1, 0, (), 1.0, True)
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert show(run(), BarReporter()) == INTERRUPTED and terminal.is_interrupted
+    assert terminal.getvalue().count("1.png -> out/1.png") == 1 and "2.png" not in terminal.getvalue()
+    assert "stopped: 1 of 2 pictures are done" in terminal.getvalue()

@@ -89,6 +89,15 @@ def test_every_option_is_a_flag_with_its_help_and_default(command, task, capsys,
             assert f"default {spec.default if spec.default > 1e6 else format(spec.default, 'g')}" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "argument"), [(["restore"], "INPUT <path>...  "), (["lora", "merge"], "LORA[:WEIGHT] <str>...  ")]
+)
+def test_an_argument_of_several_is_named_as_one_is(words, argument, capsys):
+    assert main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert argument in text and "list[" not in text
+
+
 @pytest.mark.parametrize("words", [["train", "lora"], ["train", "gan"], ["imagine"], ["restore"], ["train"], []])
 def test_help_cuts_nothing_in_a_narrow_terminal(words, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

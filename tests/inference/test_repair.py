@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from calotype import measures
 from calotype.checkpoints.models import Models
 from calotype.errors import Message
 from calotype.inference import repair as seam
 from calotype.inference.repair import Damage, at_once, repair
-from calotype.measures import TEMPLATES, TEXTURE, Measure
+from calotype.measures import LEFT_SPECKS, TEMPLATES, TEXTURE, Measure
 from calotype.ops.repair.fading import measure_skin
 from calotype.picture import Picture
 from calotype.record import REPAIRED
@@ -82,6 +83,22 @@ def test_a_sure_scratch_that_is_left_as_it_is_the_only_one_is_told_of(models):
     asked, notes = repaired(pixels, models, repair="scratches")
     assert notes[0].startswith("scratches and hairs found and filled")
     assert asked.masks["scratches"][60:360, 55:100].any(1).mean() > 0.8
+
+
+def test_sure_specks_that_are_left_are_measured_and_told_of_beside_a_sure_scratch(models):
+    """Alone they may be stars, which are not told of."""
+    stars = clean()["hubble_deep_field"]()
+    result, notes = repaired(stars, models)
+    [specks] = [measure for measure in result.measures if measure.name == "specks"]
+    assert specks.decision.startswith("sure specks: 19, of dust, or else stars") and specks.value == 19
+    assert not notes and not specks.is_beyond and specks.message.template == LEFT_SPECKS
+    pixels = stars.copy()
+    cv2.line(pixels, (60, 20), (90, 700), (235, 235, 230), 2, cv2.LINE_AA)
+    result, notes = repaired(pixels, models)
+    assert result.picture.pixels is pixels and len(notes) == 2 and notes[1].startswith("sure specks: ")
+    _, notes = repaired(pixels, models, repair="scratches")
+    found = notes[1].removeprefix("specks of dust found and filled: ")
+    assert int(found) > 19
 
 
 def test_what_is_not_repaired_is_measured():
@@ -157,7 +174,39 @@ def test_green_shadows_are_a_cast_in_a_photo_of_people_alone(models):
     assert np.ptp(people[dark].mean(0)) > 40 and np.ptp(result.picture.pixels[dark].mean(0)) < 5
     result, notes = repaired(cup, models)
     assert result.picture.pixels is cup and not notes
-    assert "a cast, or the colours of the motif; left" in result.measures[-1].decision
+    assert "but no face is found for sure" in result.measures[-1].decision
+
+
+def told(pixels):
+    """Of fading and cast: the templates of their decisions, as they are recognized."""
+    result, notes = repaired(pixels)
+    fading, cast = (measure for measure in result.measures if measure.name in ("fading", "cast"))
+    assert not notes and not fading.is_beyond and not cast.is_beyond
+    return fading.message.template, cast.message.template
+
+
+def test_what_lies_over_its_threshold_and_is_left_says_what_else_is_missing():
+    """Of a print whose black is lifted and tinted, and which so is faded, one sign at a time is taken away."""
+    scene = np.random.default_rng(0).random((25, 40, 3)).repeat(8, 0).repeat(8, 1)
+    for n in range(64):
+        window = scene[25 * (n // 8) :, 40 * (n % 8) :]
+        window[2:8, 2:8], window[2:8, 20:26] = 0, 1
+
+    def between(black, white):
+        return np.rint(black + scene * (np.array(white) - black)).astype(np.uint8)
+
+    assert repaired(between((64, 40, 40), (235, 230, 225)))[1]
+    assert told(between((64, 40, 40), (254, 252, 250))) == (measures.FULL_WHITE,) * 2
+    assert told(between((45, 45, 45), (240, 240, 238)))[0] == measures.UNTINTED_BLACK
+    assert told(between((90, 40, 10), (235, 230, 225))) == (measures.NOT_LIFTED,) * 2
+    assert told(between((4, 2, 9), (250, 250, 230))) == (measures.NOT_FADED, measures.NOT_LIFTED)
+    assert told(between((4, 4, 9), (254, 252, 252))) == (measures.NOT_FADED, measures.NO_CAST)
+    assert told(between((64, 40, 40), (235, 230, 225))[:40]) == (measures.TOO_SMALL,) * 2
+    uneven = between((64, 40, 40), (235, 230, 225))
+    for n in range(6):
+        uneven[2:8, 40 * n + 2 : 40 * n + 8] = ((60, 30, 30), (30, 36, 60))[n % 2]
+    assert told(uneven) == (measures.TINTS_DIFFER,) * 2
+    assert told(between((3, 5, 3), (235, 220, 190))) == (measures.NOT_FADED, measures.NOT_AGED)
 
 
 def test_nothing_is_said_to_change_where_black_and_white_are_at_the_ends():

@@ -17,7 +17,8 @@ from calotype.inference import speed
 from calotype.inference.speed import choose_upscaler, expected_seconds
 from calotype.runner import Request, run
 from calotype.settings import Settings
-from calotype.tasks import Note, Restore, Upscale, read_task
+from calotype.tasks import FindFaces, Note, Restore, Upscale, read_task
+from calotype.tasks.events import Saved, worded
 from calotype.tasks.output import Album
 from tests.ops.test_drawn import drawing
 
@@ -146,6 +147,22 @@ def test_an_album_says_it_once_and_shares_the_half_minute(album, engine, monkeyp
     notes = [event for event in run(request, engine, Album(out=album / "out")) if isinstance(event, Note)]
     assert [note.text.split()[0] for note in notes] == ["photo-x2"] and notes[0].source.endswith("0.png")
     assert seen == [10, 10, 10]
+
+
+def test_the_plan_of_an_album_names_the_network_that_its_run_takes(album, engine, monkeypatch):
+    """Each photo alone would be quick enough for the best network, all of them together are not."""
+    monkeypatch.setattr(speed, "_throughput", lambda *about: CATALOG["realesrgan-x4plus"].macs * 40 * 30 / 20)
+
+    def networks(*sources):
+        examined = Request((FindFaces(source=album, scale=2),), inputs=sources)
+        facts = [event.facts for event in run(examined, engine) if isinstance(event, Saved)]
+        return [worded(fact)["plan"][1].split()[0] for fact in facts]
+
+    photos = [album / f"{n}.png" for n in range(3)]
+    assert networks(photos[0]) == ["realesrgan-x4plus"] and networks(*photos) == ["photo-x2"] * 3
+    restored = Request((Restore(source=album, scale=2, faces="none", repair="none"),), inputs=tuple(photos))
+    notes = [event.text for event in run(restored, engine, Album(out=album / "out")) if isinstance(event, Note)]
+    assert notes[0].startswith("photo-x2 takes about ")
 
 
 def test_the_record_names_the_network_and_again_takes_it(album, engine):

@@ -22,6 +22,7 @@ from calotype.outputs.numbered import ACCENT
 from calotype.outputs.report import SMALL, Report
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
+from calotype.tasks.events import Failed
 
 EVIL = "a\"><script>alert(1)</script><img src=x onerror=alert(2)>'&amp;\x1b[31m.jpg"
 LANDMARKS = ((10.0, 10.0),) * 5
@@ -63,7 +64,7 @@ def written(path: Path, *results: Result, name="photo.jpg", failures=()) -> Read
         for one in results:
             sheet.add(Path(name), Path("out") / name, one, 1.5)
         for source, cause in failures:
-            sheet.add_failure(Path(source), cause)
+            sheet.add_failure(Failed(source, Message.of(cause)))
     return Reader(path.read_text("utf-8"))
 
 
@@ -182,11 +183,18 @@ def test_sixteen_bits_grey_and_faces_over_the_edge(tmp_path):
 
 
 def test_failures_are_listed_with_their_cause(tmp_path):
-    read = written(tmp_path / "a.html", failures=[("bad.jpg", "bad.jpg is cut off")])
-    assert "bad.jpg is cut off" in read.text and "1 not done" in read.text
-    assert read.text.count("bad.jpg") == 1
+    cut = Message("{name} is cut off", name="bad.jpg")
+    read = written(tmp_path / "a.html", failures=[("in/bad.jpg", cut), ("in/bad.jpg", Message("x: {y}", y=cut))])
+    assert read.text.count("bad.jpg is cut off") == 2 == read.text.count("bad.jpg") and "2 not done" in read.text
     read = written(tmp_path / "b.html", failures=[("bad.jpg", "it is cut off")])
     assert "bad.jpg" in read.text and "it is cut off" in read.text
+
+
+def test_a_failure_that_names_another_file_keeps_its_heading(tmp_path):
+    """1.jpg is a part of 11.jpg."""
+    same = Message("the result of {source} is that of {target}", source="11.jpg", target="out/11.png")
+    read = written(tmp_path / "a.html", failures=[("in/1.jpg", same), ("in/11.jpg", same)])
+    assert read.tags.count("h2") == 1 and read.text.count("11.jpg") == 2 and read.text.count("1.jpg") == 3
 
 
 def test_the_page_is_in_the_language_of_the_interface(tmp_path):

@@ -70,6 +70,17 @@ def test_the_last_event_keeps_its_failures(failures):
     assert from_data(json.loads(json.dumps(as_data(event)))) == event
 
 
+def test_a_failure_knows_whether_its_sentence_names_the_source_and_not_another_file():
+    def names(source, path):
+        failed = Failed(source, PictureError("not done: {why}", why=PictureError("{path} is cut off", path=path)))
+        return failed.names_source, failed.names_file
+
+    assert names("in/1.jpg", "in/1.jpg") == (True, True)
+    assert names("in/1.jpg", "1.jpg") == (False, True)
+    assert names("in/1.jpg", "in/11.jpg") == names("1.jpg", "in/11.jpg") == names("1.jpg", "1.jpg.json") == (False,) * 2
+    assert names("in/a\nb.jpg", "a\\nb.jpg") == (False, True), "as it is shown"
+
+
 def test_a_fault_keeps_its_option_and_its_remedy():
     fault = CalotypeError(
         "{model} is not at hand", model="gfpgan-1.4", option="model", remedy=Remedy("pull_model", "x")

@@ -61,7 +61,8 @@ class Marks:
     mask: np.ndarray  # (H, W) bool, without what is filled around them
     scratches: int  # long thin ones: scratches, hairs, creases
     specks: int
-    left: int = 0  # sure scratches that are not in the mask, as too few show that the photo is damaged
+    left_scratches: int = 0  # sure ones that are not in the mask, as too few show that the photo is damaged
+    left_specks: int = 0  # likewise; stars and glints, too
 
     @property
     def count(self) -> int:
@@ -94,7 +95,8 @@ def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     mask = with_evidence(rule.damaged if is_damaged else rule.threshold)
     parts = _parts(mask)
     scratches = int(_shapes(parts, LONG)[2].sum())
-    return Marks(mask, scratches, len(parts) - scratches, 0 if len(parts) else thin)
+    left = (0, 0) if len(parts) else (thin, len(sure) - int(_shapes(sure, LONG)[2].sum()))
+    return Marks(mask, scratches, len(parts) - scratches, *left)
 
 
 def _evidence(

@@ -53,6 +53,8 @@ class Fading:
     (beside a neutral white: in a photo of people it has faded, elsewhere it may be the motif), "unclear" (a sign of
     fading, but not enough), "toned" (one tint over all tones, as sepia), "tinted" (a toned print with coloured parts),
     "grey", or "good".
+    missing: what a "good", "unclear" or "tinted_black" photo lacks to be clear: "size", "lift" of black or a yellow
+    white, "low_white", "agreement" of dark places, "tint" of black, "age" beside a yellow white, or "people".
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Fading:
     exponent: float = EXPONENTS[0]
     kept: float = 0.0  # share of the tint of white that stays; all of it where white is a motif's
     saturation: float = 1.0  # factor of chroma
+    missing: str = ""
 
     @property
     def level(self) -> float:
@@ -88,7 +91,8 @@ def measure_fading(pixels: np.ndarray, light: np.ndarray, alpha: np.ndarray | No
     darkest, lightest = _extremes(levels)
     black, deviation = _point(darkest[np.argsort(_luma(darkest))][:AGREEING])
     white, _ = _point(lightest[np.argsort(-_luma(lightest))][:AGREEING])
-    found = Fading(_kind(levels, black, white, deviation), black, white)
+    kind = _kind(levels, black, white, deviation)
+    found = Fading(kind, black, white, missing=_missing(kind, levels, black, white, deviation))
     if found.kind == "yellowed":
         return replace(found, **AGED)
     sample = _light_of(levels.reshape(-1, levels.shape[2])[::5].T)
@@ -200,7 +204,7 @@ def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: f
     if has_single_hue and _is_toned(offset):
         return "grey" if max(np.ptp(black), np.ptp(white)) < LIFTED_TINT else "toned"
     is_yellow = _is_yellow(white)
-    is_lifted = black.min() >= LIFTED and black.max() <= LIFTED_RATIO * black.min()
+    is_lifted = _is_lifted(black)
     median, top = np.quantile(np.hypot(*offset.T), (0.5, 0.97))
     if (is_lifted or is_yellow) and has_single_hue and median < TINTED[0] and top >= TINTED[1]:
         return "tinted"
@@ -212,6 +216,22 @@ def _kind(levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: f
     if deviation <= DEVIATION and _is_tinted_black(black, white):
         return "tinted_black"
     return "unclear" if is_lifted or is_yellow else "good"
+
+
+def _missing(kind: str, levels: np.ndarray, black: np.ndarray, white: np.ndarray, deviation: float) -> str:
+    if kind not in ("good", "unclear"):
+        return "people" if kind == "tinted_black" else ""
+    if min(levels.shape[:2]) < SMALLEST:
+        return "size"
+    if not _is_lifted(black):
+        return "age" if kind == "unclear" else "lift"
+    if white.max() > MAX_WHITE:
+        return "low_white"
+    return "agreement" if deviation > DEVIATION else "tint"
+
+
+def _is_lifted(black: np.ndarray) -> bool:
+    return bool(black.min() >= LIFTED and black.max() <= LIFTED_RATIO * black.min())
 
 
 def _is_tinted_black(black: np.ndarray, white: np.ndarray) -> bool:

@@ -142,6 +142,8 @@ def test_unasked_a_few_marks_or_unsure_ones_are_left():
     assert marks(worn(specks - 1, scratches, CERTAIN), rule=UNASKED).count == 0
     assert marks(worn(specks, scratches, 240), rule=UNASKED).count == 0 < marks(worn(specks, scratches, 240)).count
     assert marks(worn(2 * UNASKED.fewest, 0, CERTAIN), rule=UNASKED).count == 0  # stars
+    left = marks(worn(4, scratches - 1, CERTAIN), rule=UNASKED)
+    assert (left.count, left.left_scratches, left.left_specks) == (0, scratches - 1, 4)
     some = worn(specks, scratches, CERTAIN)
     some[300, 600:700] = SURE
     assert marks(some, rule=UNASKED).count == UNASKED.fewest + 1  # the photo is damaged
