@@ -1,6 +1,6 @@
 """Restoring photos, the whole command, side by side with how others run the same networks: seconds and memory.
 
-    python benchmarks/restore.py [--model realesrgan-x4plus] [--face-model faces-v2] [--quick photo-x2] [--scale 2]
+    python benchmarks/restore.py [--model realesrgan-x4plus] [--face-model faces-v3] [--quick photo-x2] [--scale 2]
                                  [--photos collins,astronaut,album] [--only NAME,NAME]
 
 Each contender is a process that starts, loads its networks, reads the photo, restores it and writes a PNG:
@@ -237,7 +237,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="realesrgan-x4plus")
-    parser.add_argument("--face-model", default="faces-v2")
+    parser.add_argument("--face-model", default="faces-v3")
     parser.add_argument("--quick", default=QUICK if QUICK in CATALOG else "", help="catalog name or file")
     parser.add_argument("--scale", type=float, default=2.0)
     parser.add_argument("--photos", default="collins,astronaut,album")

@@ -78,7 +78,7 @@ def drawing(**options: Any) -> Imagine:
 Make = Callable[[Path, Path], Any]  # files, folder for results -> task
 
 PICTURES: dict[str, Make] = {
-    "restored": lambda files, out: Restore(source=files / "face.png", face_model="faces-v0", upscaler=QUICK),
+    "restored": lambda files, out: Restore(source=files / "face.png", face_model="faces-v2", upscaler=QUICK),
     "upscaled": lambda files, out: Upscale(source=files / "start.png", model=OTHER, tile=32),
     "upscaled, 16 bits": lambda files, out: Upscale(source=files / "deep.png", model=OTHER),
     "upscaled, another model": lambda files, out: Upscale(source=files / "start.png", model=QUICK),
@@ -334,14 +334,14 @@ def test_a_recorded_task_takes_the_face_network_of_then(small_settings, files, m
     """Whatever is the best at hand now; and nothing of it is in the record, whose bytes stay as they were."""
     engine = Engine(small_settings)
     asked = Restore(source=files / "face.png", upscaler="none", scale=1)
-    monkeypatch.setattr(engine.models.store, "best_faces", lambda: "faces-v0")
+    monkeypatch.setattr(engine.models.store, "best_faces", lambda: "faces-v2")
     *_, then = engine.run(asked)
     monkeypatch.undo()
     *_, now = engine.run(asked)
-    assert [result.record.models[0].name for result in (then, now)] == ["faces-v0", "faces-v2"]
+    assert [result.record.models[0].name for result in (then, now)] == ["faces-v2", "faces-v3"]
     stored = StoredRecord(Record.from_json(then.record.as_json()), files / "face.png.json")
     task = task_again(stored, files / "face.png")
-    assert task.face_model == "auto" and task.auto_face_model == "faces-v0"
+    assert task.face_model == "auto" and task.auto_face_model == "faces-v2"
     *_, again = engine.run(task)
     assert np.array_equal(again.picture.pixels, then.picture.pixels)
     assert {**again.record.options, **again.record.computed} == {**then.record.options, **then.record.computed}

@@ -180,7 +180,7 @@ def test_what_is_checked_before_torch_takes_every_form_of_weights(settings, tmp_
 def test_a_file_of_weights_that_is_cut_is_said_before_torch(settings, tmp_path):
     from calotype.checkpoints.bundled import shipped
 
-    whole = (shipped("faces-v0") / "model.safetensors").read_bytes()
+    whole = (shipped("faces-v2") / "model.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CalotypeError, match="bytes are missing"):
         check(read_task("restore", {"source": "a.png", "face_model": str(tmp_path / "cut.safetensors")}), settings)

@@ -256,22 +256,22 @@ _ENTRIES = (
         aliases=("codeformer-v0.1.0",),
     ),
     Entry(
-        "faces-v2",
+        "faces-v3",
         "faces",
         MIT,
         "a compact face restorer of our own, 512 pixels, trained on synthetic faces",
+        file="faces-v3/model.safetensors",
+        size=13_619_784,
+        sha256="36bae8b4103136e4e23dd029eb25b010f094328781a89e95b2ad656593b3b2a3",
+    ),
+    Entry(
+        "faces-v2",
+        "faces",
+        MIT,
+        "its forerunner, which was trained without the points of the face mesh and without face descriptors",
         file="faces-v2/model.safetensors",
         size=13_619_784,
         sha256="0c60046e7789e7e913cb77985aec9c20a602918124d557ace180ed2350f1f83b",
-    ),
-    Entry(
-        "faces-v0",
-        "faces",
-        MIT,
-        "its smaller forerunner, 256 pixels, from which faces-v2 was grown",
-        file="faces-v0/model.safetensors",
-        size=13_010_144,
-        sha256="0c80d42c1d15b1b6bba65657f58d04ca764e7f3b82fb4998ca91f06c7dc38bf2",
     ),
     Entry(
         "emoji",
@@ -363,7 +363,7 @@ AUTOMATIC = {
     "quick": frozenset(name for by_scale in QUICK_UPSCALERS.values() for name in by_scale.values()),
 }
 AUTOMATIC["auto"] = AUTOMATIC["best"] | AUTOMATIC["quick"]  # by `speed`: the networks that it may choose
-BEST_FACES = ("gfpgan-1.4", "gfpgan-1.3", "codeformer", "restoreformer", "gfpgan-1.2", "faces-v2")
+BEST_FACES = ("gfpgan-1.4", "gfpgan-1.3", "codeformer", "restoreformer", "gfpgan-1.2", "faces-v3", "faces-v2")
 
 
 def known_name(name: str) -> str:

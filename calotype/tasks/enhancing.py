@@ -262,7 +262,7 @@ class TrainRestorer(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     )
     beside: str = option(
         "",
-        "other face networks to evaluate, such as faces-v0,gfpgan-1.4",
+        "other face networks to evaluate, such as faces-v3,gfpgan-1.4",
         title="Compare with",
         names="faces",
         parsed=listed_names,

@@ -2,7 +2,7 @@
 
     python recipes/faces/measure.py HELD [NETWORK]
 
-HELD is a folder of aligned, sharp faces that the network (faces-v2 unless given) didn't learn from. Each is degraded
+HELD is a folder of aligned, sharp faces that the network (faces-v3 unless given) didn't learn from. Each is degraded
 `DRAWS` times by the recipe it was trained with, and once more strongly. What remains is told by the sigma by which the
 sharp face has to be blurred to resemble the degraded one best: thirds by it are `light`, `middle` and `hard`, and the
 more strongly degraded ones `beyond`. The network is run once, and as `restore` runs it: also on the mirror image. Needs
@@ -86,7 +86,7 @@ class Measurer:
         )
 
 
-def main(folder: str, name: str = "faces-v2") -> None:
+def main(folder: str, name: str = "faces-v3") -> None:
     engine = Engine(Settings.gather({"offline": True, "device": "cpu"}))
     network, measurer = engine.models.faces(name), Measurer(engine.models.face_mesh().find)
     faces = faces_in(Path(folder), SIDE, True, engine.models.detector(), None, 10**9, SHARPEN)

@@ -83,7 +83,7 @@ def test_webuiapi_reads_lists_and_settings(api):
     assert api.get_options()["CLIP_stop_at_last_layers"] == 2
     assert {"realesrgan-x4plus", "None", "Lanczos"} <= {upscaler["name"] for upscaler in api.get_upscalers()}
     assert "Latent (nearest-exact)" in {mode["name"] for mode in api.get_latent_upscale_modes()}
-    assert "faces-v2" in {network["name"] for network in api.get_face_restorers()}
+    assert "faces-v3" in {network["name"] for network in api.get_face_restorers()}
     assert api.get_realesrgan_models()
     assert api.get_loras() == api.get_sd_vae() == api.get_hypernetworks() == api.get_prompt_styles() == []
     assert api.get_scripts() == {"txt2img": [], "img2img": []}

@@ -47,7 +47,7 @@ def test_the_shipped_x4plus_comes_out_as_it_went_in(settings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, kind, why", [("faces-v0", "faces", "neither RRDBNet"), ("realesr-animevideov3-x2", "upscale", "shrinks")]
+    "name, kind, why", [("faces-v2", "faces", "neither RRDBNet"), ("realesr-animevideov3-x2", "upscale", "shrinks")]
 )
 def test_what_cannot_be_written_again_is_not_trained(settings, name, kind, why):
     loaded = load(ModelStore(settings).find(name, kind=kind))

@@ -26,8 +26,8 @@ SHIPPED = {
     "realesr-animevideov3-x3",
     "photo-x2",
     "photo-x4",
-    "faces-v0",
     "faces-v2",
+    "faces-v3",
     "emoji",
     "marks",
     "yunet",
@@ -93,8 +93,8 @@ def test_what_ships_is_at_hand_as_it_should_be(shelf):
 def test_the_cards_tell_the_files_sha256():
     files = {
         "yunet": "face_detection_yunet_2023mar.onnx",
-        "faces-v0": "model.safetensors",
         "faces-v2": "model.safetensors",
+        "faces-v3": "model.safetensors",
         "marks": "model.safetensors",
     }
     for folder, file in [*files.items(), ("facemesh", "facemesh.safetensors"), ("facemesh", "iris.safetensors")]:
@@ -136,13 +136,13 @@ def test_what_is_not_at_hand_is_said_with_its_command(shelf):
 
 
 def test_a_model_for_something_else_is_refused(shelf):
-    with pytest.raises(CalotypeError, match="faces-v0 is for restoring faces, not for enlarging"):
-        shelf.find("faces-v0", kind="upscale")
+    with pytest.raises(CalotypeError, match="faces-v2 is for restoring faces, not for enlarging"):
+        shelf.find("faces-v2", kind="upscale")
 
 
 def test_the_best_face_network_at_hand(shelf):
-    assert shelf.best_faces() == "faces-v2"
-    for name in reversed(BEST_FACES[:-1]):
+    assert shelf.best_faces() == "faces-v3"
+    for name in reversed([name for name in BEST_FACES if name not in SHIPPED]):
         place(shelf, name)
         assert shelf.best_faces() == name
 
@@ -182,7 +182,7 @@ def test_a_catalog_name_for_a_file_fetched_elsewhere(shelf, mine):
     with pytest.raises(CalotypeError, match="is for enlarging, and codeformer is for restoring faces"):
         add(shelf, upscaler, "codeformer")
     assert shelf.remove("gfpgan-1.4") == faces and faces.exists()
-    assert shelf.best_faces() == "faces-v2"
+    assert shelf.best_faces() == "faces-v3"
 
 
 def test_what_cannot_be_added_or_removed(shelf, mine, tmp_path):

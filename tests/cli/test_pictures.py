@@ -146,7 +146,7 @@ def test_short_flags_stand_in_one_table():
         (["restore", "x.jpg", "--strength", "2"], "--strength"),
         (["restore", "x.jpg", "--upscaler", "realesrgan-x4plu"], "did you mean realesrgan-x4plus?"),
         (["restore", "x.jpg", "--face-model", "gfpgan-1.4"], "calotype models pull gfpgan-1.4"),
-        (["restore", "x.jpg", "--upscaler", "faces-v0"], "restoring faces"),
+        (["restore", "x.jpg", "--upscaler", "faces-v2"], "restoring faces"),
         (["restore", "x.jpg", "--threads", "many"], "--threads"),
         (["restore", "x.jpg", "--report", "x.jpg"], "--report"),
         (["restore", "x.jpg"], "x.jpg doesn't exist"),

@@ -134,7 +134,7 @@ def test_an_aligned_face_comes_out_at_the_networks_side(engine, old_photo, tmp_p
     Image.open(old_photo).crop((60, 10, 150, 100)).save(path)
     result = restored(engine, path, aligned=True)
     assert result.picture.pixels.shape == (512, 512, 3)
-    assert [model.name for model in result.record.models] == ["faces-v2"]
+    assert [model.name for model in result.record.models] == ["faces-v3"]
 
 
 def test_an_aligned_face_keeps_its_alpha_must_be_square_and_is_itself_at_strength_0(engine, old_photo, tmp_path):
@@ -162,7 +162,7 @@ def test_a_grey_photo_stored_as_rgb_stays_grey_with_its_face_drawn(engine, old_p
 
 def test_the_record_names_the_models_and_what_was_computed(engine, old_photo):
     record = restored(engine, old_photo).record
-    assert [model.name for model in record.models] == [QUICK, "faces-v2"]
+    assert [model.name for model in record.models] == [QUICK, "faces-v3"]
     assert all(len(model.sha256) == 64 for model in record.models)
     assert record.source_size == (256, 256) and len(record.source_sha256) == 64
     assert type(record).from_json(record.as_json()) == record
@@ -240,7 +240,7 @@ def test_fidelity_reaches_a_network_that_has_it(settings):
         seen.append(fidelity)
         return x
 
-    loaded = replace(open_network.load(ModelStore(settings).find("faces-v0")), call=call, has_fidelity=True)
+    loaded = replace(open_network.load(ModelStore(settings).find("faces-v2")), call=call, has_fidelity=True)
     restore_crop(np.full((256, 256, 3), 90, np.uint8), Network(loaded, torch.device("cpu"), torch.float32), 0.25)
     assert seen == [0.25]
 
@@ -267,7 +267,7 @@ def test_faces_of_a_photo_are_one_batch_where_memory_allows_it(limit, calls):
 def test_a_face_and_its_mirror_image_are_restored_alike(engine, portrait):
     (found,) = engine.models.detector().find(portrait)
     crop = cv2.GaussianBlur(align(portrait, similarity(found.landmarks, template(512)), 512), (0, 0), 6)
-    mirrored, network = np.ascontiguousarray(crop[:, ::-1]), engine.models.faces("faces-v2")
+    mirrored, network = np.ascontiguousarray(crop[:, ::-1]), engine.models.faces("faces-v3")
     apart = [
         float((a.flip(2) - b).abs().max())
         for a, b in (restore_crops([crop, mirrored], network, 0.5, is_mirrored) for is_mirrored in (False, True))
@@ -391,7 +391,7 @@ def test_a_record_of_an_earlier_version_is_made_again_without_the_mirror_image(
     engine, old_photo, tmp_path, monkeypatch
 ):
     new = restored(engine, old_photo, **PLAIN)
-    network = engine.models.faces("faces-v2")
+    network = engine.models.faces("faces-v3")
     with monkeypatch.context() as patch:
         patch.setattr(network, "sees_mirrored", False)
         once = restored(engine, old_photo, **PLAIN)

@@ -108,7 +108,7 @@ def test_going_on_gives_the_same_file(engine, faces, tmp_path):
     assert told[-1].path.read_bytes() == whole[-1].path.read_bytes()
 
 
-@pytest.mark.parametrize("options", [{"dry_run": True}, {"model": "faces-v0", "evaluate": True}])
+@pytest.mark.parametrize("options", [{"dry_run": True}, {"model": "faces-v2", "evaluate": True}])
 def test_where_it_cannot_write_is_said_before_any_face_is_read(engine, faces, tmp_path, options):
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(CalotypeError, match="out is a file, not a folder; give another output_dir"):
@@ -140,10 +140,10 @@ def test_faces_are_found_in_photos(engine, tmp_path):
 def test_figures_stand_side_by_side(run, engine, faces, tmp_path):
     """Of faces of 64 pixels, the side of the network that is compared."""
     learned = str(run[0][-1].path)
-    told = learn(engine, faces, tmp_path, model=learned, evaluate=True, evaluate_count=1, beside="faces-v0")
+    told = learn(engine, faces, tmp_path, model=learned, evaluate=True, evaluate_count=1, beside="faces-v2")
     data = json.loads((tmp_path / "restorer-figures.json").read_text("utf-8"))
     upscaler = "realesrgan-x4plus"
-    known = ["unrestored", "bicubic", upscaler, f"{upscaler}, of a quarter", "faces-v0", "restorer"]
+    known = ["unrestored", "bicubic", upscaler, f"{upscaler}, of a quarter", "faces-v2", "restorer"]
     assert [row["way"] for row in data["rows"]] == known
     assert data["faces"] == 1 and data["side"] == 64
     assert all(math.isfinite(row[key]) for row in data["rows"] for key in ("perceptual", "psnr", "identity"))
@@ -261,7 +261,7 @@ def test_the_ranges_are_the_published_ones_at_512():
         ({"channels": "8,12"}, "multiples of 8"),
         ({"blocks": "1,1,1"}, "their lengths must match"),
         ({"side": 68}, "side is a multiple of 8"),
-        ({"beside": "faces-v0"}, "beside needs evaluate"),
+        ({"beside": "faces-v2"}, "beside needs evaluate"),
         ({"pieces": 20}, "pieces is a multiple of 8, not 20"),
         ({"evaluate": True}, "give it with model"),
         ({"model": "realesrgan-x4plus"}, "realesrgan-x4plus"),
@@ -275,8 +275,8 @@ def test_what_cannot_be_is_said_in_a_sentence(engine, faces, tmp_path, options, 
 @pytest.mark.parametrize(
     "options, why",
     [
-        ({"model": "faces-v0", "side": 256, "codes": 8}, "faces-v0 sets the architecture.*so side and codes have no"),
-        ({"model": "faces-v0", "grow": True, "channels": "8,16", "blocks": "1,1"}, "so channels and blocks have no"),
+        ({"model": "faces-v2", "side": 256, "codes": 8}, "faces-v2 sets the architecture.*so side and codes have no"),
+        ({"model": "faces-v2", "grow": True, "channels": "8,16", "blocks": "1,1"}, "so channels and blocks have no"),
         ({"identity_weight": 0.3, "perceptual": "none"}, "so identity_weight has no effect"),
         ({"identity_weight": 0.3, "vgg": Path("vgg.pth")}, "EfficientNet-Lite0's features, so identity_weight"),
         ({"sharpen": 0.5, "enlarge": "realesrgan-x4plus"}, "realesrgan-x4plus enlarges.*so sharpen has no"),
@@ -286,7 +286,7 @@ def test_what_cannot_be_is_said_in_a_sentence(engine, faces, tmp_path, options, 
 def test_what_would_go_unheard_is_refused(options, why):
     with pytest.raises(CalotypeError, match=why):
         TrainRestorer(photos=Path("faces"), **options)
-    TrainRestorer(photos=Path("faces"), model="faces-v0", grow=True, codes=8, sharpen=0.5, perceptual="none")
+    TrainRestorer(photos=Path("faces"), model="faces-v2", grow=True, codes=8, sharpen=0.5, perceptual="none")
 
 
 def test_a_landmark_loss_is_one_of_the_losses_where_it_has_a_weight(engine, faces, tmp_path):

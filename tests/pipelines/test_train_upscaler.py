@@ -455,8 +455,8 @@ def test_what_cannot_be_is_said_in_a_sentence(engine, photos, tmp_path, options,
 
 def test_files_of_something_else_are_said_in_a_sentence(engine, photos, tmp_path):
     options = {"photos": photos, "output_dir": tmp_path}
-    with pytest.raises(CalotypeError, match="faces-v0 is"):
-        list(engine.run(TrainUpscaler(**options, **{**without(*SHAPE), "model": "faces-v0"})))
+    with pytest.raises(CalotypeError, match="faces-v2 is"):
+        list(engine.run(TrainUpscaler(**options, **{**without(*SHAPE), "model": "faces-v2"})))
     for state in ({"x": torch.zeros(2)}, {"conv0.weight": torch.zeros(())}, {"conv0.weight": torch.zeros(400, 0)}):
         torch.save({"params": state}, tmp_path / "d.pth")
         with pytest.raises(CalotypeError, match="is not Real-ESRGAN's discriminator"):

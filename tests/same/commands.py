@@ -84,7 +84,7 @@ def _restore() -> Iterator[Command]:
     yield Command("restore-default", "restore in/album/2.jpg -o out/r2")
     chosen = "--faces 2 --strength 1,2=0.5 --scale 1 --json"
     yield Command("restore-faces", f"restore in/pair.png --upscaler none {chosen} -o out/r3.png")
-    mixed = "--strength 0.8,1=0.3,background=1 --face-model faces-v0 --quality 80"
+    mixed = "--strength 0.8,1=0.3,background=1 --face-model faces-v2 --quality 80"
     yield Command("restore-strength", f"restore in/pair.png --upscaler none {mixed} -o out/r4.webp")
     several = "in/deep.png in/scan.tif in/clear.webp in/grey.png in/turned.jpg in/photo.jpg"
     plain = "--upscaler realesr-animevideov3 --face-model none --no-sidecar --strip-location"
@@ -214,7 +214,7 @@ def _train_enhancing() -> Iterator[Command]:
     yield Command("train-restorer-stopped", restorer, status=130, stop=2)
     yield Command("train-restorer-resumed", f"{restorer} --json --save-state")
     figures = (
-        "--model out/f1/restorer.safetensors --evaluate --beside faces-v0 --evaluate-count 2 --validation-split 0.4"
+        "--model out/f1/restorer.safetensors --evaluate --beside faces-v2 --evaluate-count 2 --validation-split 0.4"
     )
     yield Command("train-restorer-evaluate", f"train restorer in/faces {figures} -o out/f2")
     own = "--face-model out/f1/restorer.safetensors --upscaler none --scale 1"
