@@ -103,7 +103,7 @@ def test_the_plan_of_a_scan_is_a_picture_with_the_outlines_of_its_photos(store, 
 
 
 def test_what_a_job_invents_is_a_picture_beside_its_result(store, worker, portrait):
-    old = np.asarray(Image.fromarray(portrait).resize((64, 64)).resize((256, 256), Image.Resampling.BILINEAR))
+    old = np.asarray(Image.fromarray(portrait).resize((128, 128)).resize((256, 256), Image.Resampling.BILINEAR))
     task = {"upscaler": "none", "scale": 1.0, "has_uncertainty": True}
     job = store.submit("ann", "restore", task, files={"source": uploaded(store, old, "old.png")})
     assert worker.run_next()
