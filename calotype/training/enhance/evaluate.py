@@ -40,7 +40,7 @@ class Row:
     psnr: float  # dB
     landmarks: float  # pixels, lower is better
     identity: float  # 1 - cosine similarity of deep features, lower is better
-    person: float  # distance of dlib's descriptors, lower is better; NaN if dlib is not installed
+    person: float  # distance of dlib's descriptors, lower is better; NaN if its weights are not installed
     lost: int  # faces that the detector does not find any more
     seconds: float  # per face
 
