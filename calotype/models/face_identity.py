@@ -6,6 +6,7 @@ It needs no dlib.
 """
 
 import importlib.util
+import math
 import re
 from pathlib import Path
 
@@ -146,7 +147,9 @@ def _tensors(data: bytes) -> list[np.ndarray]:
         for _ in range(5):  # a version, and the tensor's four dimensions
             size, position = _integer(data, position)
             sizes.append(size)
-        count = int(np.prod(sizes[1:]))
+        count = math.prod(sizes[1:])
+        if count > len(data):
+            raise ValueError("a tensor is larger than the file")
         found.append(np.frombuffer(data, "<f4", count, position).astype(np.float32))
         position += 4 * count
     return found

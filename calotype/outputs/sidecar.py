@@ -249,6 +249,7 @@ def _relevant_options(options: dict[str, Any], record: "Record", lossless: bool)
     names = [model.name for model in record.models]
     unused = {"format", "quality"} if lossless else {"format"}  # the file name determines the format
     unused.update(GIVEN_FILES)  # compared by their hashes
+    unused.add("damaged_file")  # so is the photo, which is read in one way alone
     if not any("general-x4v3" in name for name in names):
         unused.add("denoise")
     if not any("codeformer" in name.lower() for name in names):

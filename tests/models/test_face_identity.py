@@ -67,6 +67,8 @@ def test_a_file_of_its_layout_is_read_whole(network, tmp_path):
         lambda data: b"",
         lambda data: bytes(1000),
         lambda data: b"\x01\x05con_4" + b"\xff" * 40,
+        lambda data: b"\x01\x05con_4\x01\x02" + 4 * (b"\x0f" + b"\xff" * 15) + data,
+        lambda data: b"\x01\x05con_4\x01\x02\x08" + (2**64 - 20).to_bytes(8, "little") + 3 * b"\x01\x01" + data,
     ],
 )
 def test_another_file_is_one_sentence(network, tmp_path, damage):

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import time
 
 import numpy as np
 import pytest
@@ -220,6 +221,31 @@ def test_a_scan_that_is_damaged_is_not_copied_as_the_photo_on_it(portrait, tmp_p
     (tmp_path / "cut.jpg").write_bytes(cut(jpeg(portrait, progressive=True)))  # all of it, in less detail
     assert main(["split", "cut.jpg", "--damaged-file"]) == 0
     assert Picture.open(tmp_path / "out/cut-01.jpg").pixels.shape == portrait.shape
+
+
+def test_what_is_done_stays_done_when_the_album_is_run_again_with_it(portrait, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "album").mkdir()
+    data = jpeg(portrait[:160, 96:256])
+    for name, content in (("whole.jpg", data), ("cut.jpg", cut(data))):
+        (tmp_path / "album" / name).write_bytes(content)
+    command = ["upscale", "album", "--model", "realesr-animevideov3-x2", "-o", "out"]
+    assert main(command) == 1
+    done = (tmp_path / "out" / "whole.jpg").stat().st_mtime_ns
+    assert main([*command, "--damaged-file"]) == 0
+    assert (tmp_path / "out" / "whole.jpg").stat().st_mtime_ns == done and (tmp_path / "out" / "cut.jpg").exists()
+
+
+@pytest.mark.parametrize("size", [200_000])
+def test_a_hostile_jpeg_is_given_up_soon(portrait, tmp_path, size):
+    """Tables without end, at each of which a scan might begin; and data behind the end of a PNG's."""
+    head = jpeg(portrait[:64, :64])
+    start = head.index(b"\xff\xda") + 14
+    (tmp_path / "a.jpg").write_bytes(head[:start] + b"\xff\xc4\x00\x02" * (size // 4))
+    began = time.monotonic()
+    with pytest.raises(CalotypeError):
+        Picture.open(tmp_path / "a.jpg", 10**6, damaged_file=False)
+    assert time.monotonic() - began < 10
 
 
 def test_records_hold_the_option_only_where_it_is_given():

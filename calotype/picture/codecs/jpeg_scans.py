@@ -17,6 +17,7 @@ _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the data of a scan ho
 _MARKER = re.compile(rb"\xff[^\x00\xff]")  # the same of a JPEG without restarts
 _HUFFMAN = (0, 1, 2)  # frames of which libjpeg says that data are missing: baseline, extended, progressive
 _FILLER = 64  # equal bytes; at the end of the data they are no data, but what a recovered file was filled with
+_TABLES = 32  # before the header of a scan, at most; more are damage
 _RUN = re.compile(rb"(.)\1{%d}" % (_FILLER - 1), re.DOTALL)
 
 
@@ -143,7 +144,9 @@ def _without_filler(scans: bytes) -> bytes:
 
 def _end_of_tables(data: bytes, at: int) -> int | None:
     """Where the data of a further scan begin, if its tables and header stand here."""
-    while at + 4 < len(data) and data[at] == 0xFF and data[at + 1] in (0xC4, 0xDB, 0xDD, 0xDA):
+    for _ in range(_TABLES):
+        if at + 4 >= len(data) or data[at] != 0xFF or data[at + 1] not in (0xC4, 0xDB, 0xDD, 0xDA):
+            return None
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at + 1] == 0xDA:
             return at + 2 + length if length == 6 + 2 * data[at + 4] and at + 2 + length <= len(data) else None

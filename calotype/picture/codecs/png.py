@@ -142,7 +142,7 @@ def _rows(compressed: bytes, length: int, height: int) -> bytearray:
     with contextlib.suppress(zlib.error):
         for at in range(0, len(compressed), _STEP):  # what a step yields before its fault is lost
             out += decompressor.decompress(compressed[at : at + _STEP])
-            if len(out) >= length * height:
+            if decompressor.eof or len(out) >= length * height:
                 break
     filters = out[: length * height : length]
     count = next((row for row, filter in enumerate(filters) if filter > 4), min(len(out) // length, height))
