@@ -23,12 +23,8 @@ from calotype.tasks import TASKS, kind_of, options_of
 REPAIRED = "repaired"  # key of `computed`: names of repairs, with what was measured
 FACE_MESH = "face_mesh"  # key of `computed`: the version of how faces are treated; none before there was a mesh
 IDENTITY = "identity"  # key of `computed`: how the likeness of faces was measured
-WORDS = (
-    "PyTorch",
-    "Version of face restoration",
-    "Measure of likeness",
-    "Repairs",
-)  # titles of facts that no option has
+# titles of facts that are no options
+WORDS = ("PyTorch", "Version of face restoration", "Measure of likeness", "Repairs")
 TITLES = dict(zip(("torch", FACE_MESH, IDENTITY, REPAIRED), WORDS, strict=True))
 NO_NETWORK = "no face network"
 NO_STRENGTH = "strength 0"

@@ -111,15 +111,14 @@ def read_descriptor(path: Path) -> FaceDescriptor:
     with torch.device("meta"):
         network = FaceDescriptor()
     state = network.state_dict()
-    keys = sorted(state, key=lambda key: key == "head.weight")  # the others are in the order of computing
+    sizes = [tensor.numel() for tensor in state.values()]  # in the order of computing, as in the file
     try:
-        values = np.concatenate(_tensors(path.read_bytes()))
-        tensors = np.split(values, np.cumsum([state[key].numel() for key in keys]))
+        values = torch.from_numpy(np.concatenate(_tensors(path.read_bytes())))
     except (OSError, ValueError, IndexError):
         raise _unreadable(path) from None
-    if len(tensors) != len(keys) + 1 or tensors[-1].size or tensors[-2].size != state[keys[-1]].numel():
+    if len(values) != sum(sizes):
         raise _unreadable(path)
-    loaded = {key: torch.from_numpy(part).view(state[key].shape) for key, part in zip(keys, tensors, strict=False)}
+    loaded = {key: part.view(state[key].shape) for key, part in zip(state, values.split(sizes), strict=True)}
     head = loaded["head.weight"]
     loaded["head.weight"] = head.reshape(head.shape[::-1]).T.contiguous()  # dlib's is (inputs, outputs)
     network.load_state_dict(loaded, assign=True)

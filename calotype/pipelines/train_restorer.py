@@ -62,6 +62,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
             "{option:side} is a multiple of {multiple}, not {side}", multiple=MULTIPLE, side=network.side
         )
     features, usual = load_features(task.perceptual, task.vgg)
+    extra_losses = {} if task.evaluate else _face_losses(task, models)
     is_validation_only = task.evaluate and task.held_back
     faces = [] if is_validation_only else (yield from _faces(task, task.photos, network.side, models))
     if task.held_back:
@@ -89,7 +90,7 @@ def train_restorer(task: TrainRestorer, models: Models) -> Iterator[Progress | N
             *((task.learning_rate, task.discriminator_lr), models.device, mixed),
             call=lambda module, x: unsigned(module(signed(x))),
             usual=usual,
-            extra_losses=_face_losses(task, models),
+            extra_losses=extra_losses,
         ),
         partial(make_batch, task, training, models.device),
         _subset([make_test(face, n) for n, face in enumerate(validation)], MAX_TESTS),

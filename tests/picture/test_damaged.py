@@ -236,12 +236,11 @@ def test_what_is_done_stays_done_when_the_album_is_run_again_with_it(portrait, t
     assert (tmp_path / "out" / "whole.jpg").stat().st_mtime_ns == done and (tmp_path / "out" / "cut.jpg").exists()
 
 
-@pytest.mark.parametrize("size", [200_000])
-def test_a_hostile_jpeg_is_given_up_soon(portrait, tmp_path, size):
-    """Tables without end, at each of which a scan might begin; and data behind the end of a PNG's."""
+def test_a_hostile_jpeg_is_given_up_soon(portrait, tmp_path):
+    """Tables without end, at each of which a scan might begin."""
     head = jpeg(portrait[:64, :64])
     start = head.index(b"\xff\xda") + 14
-    (tmp_path / "a.jpg").write_bytes(head[:start] + b"\xff\xc4\x00\x02" * (size // 4))
+    (tmp_path / "a.jpg").write_bytes(head[:start] + b"\xff\xc4\x00\x02" * 50_000)
     began = time.monotonic()
     with pytest.raises(CalotypeError):
         Picture.open(tmp_path / "a.jpg", 10**6, damaged_file=False)

@@ -1,5 +1,7 @@
 """Losses of faces: how far the points of their mesh lie from the true ones, and how far their descriptor is."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,11 +29,7 @@ class LandmarkLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """(N, 3, H, W) each, in [0, 1], of any square size; a fraction of their side."""
-        with torch.autocast(output.device.type, enabled=False):
-            with torch.no_grad():
-                true = self._points(target)
-            distances = ((self._points(output) - true).square().sum(2) + SMOOTH).sqrt()
-        return distances.mean() / self.mesh.side
+        return _mean_distance(self._points, output, target) / self.mesh.side
 
     def _points(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, 468, 2), in pixels of the mesh's own size
         small = F.interpolate(x.float().clamp(0, 1), size=(self.mesh.side,) * 2, mode="bilinear", antialias=True)
@@ -53,15 +51,19 @@ class DescriptorLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """(N, 3, H, W) each, in [0, 1], square and aligned as in FFHQ; over 0.6 for different persons."""
-        with torch.autocast(output.device.type, enabled=False):
-            with torch.no_grad():
-                true = self._descriptors(target)
-            distances = ((self._descriptors(output) - true).square().sum(1) + SMOOTH).sqrt()
-        return distances.mean()
+        return _mean_distance(self._descriptors, output, target)
 
     def _descriptors(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (2 N, 128)
         chips = descriptor_chips(x.float().clamp(0, 1))
         return self.descriptor(torch.cat([chips, chips.flip(3)]))
+
+
+def _mean_distance(vectors: Callable[[Tensor], Tensor], output: Tensor, target: Tensor) -> Tensor:
+    """Of the (..., D) vectors of two batches of pictures, in float32; the gradient goes into `output` alone."""
+    with torch.autocast(output.device.type, enabled=False):
+        with torch.no_grad():
+            true = vectors(target)
+        return ((vectors(output) - true).square().sum(-1) + SMOOTH).sqrt().mean()
 
 
 def descriptor_chips(faces: Tensor) -> Tensor:
