@@ -22,7 +22,7 @@ LOWEST, HIGHEST = 0.02, 0.06  # bounds of that difference, of the range of value
 FLAT = 0.03  # range of values in 3 x 3 pixels of the lid
 PLANE, CURVED = 0.03, 0.15  # of the scan that a lid covers whose colour is fitted as a plane, as a curved surface
 LIDS = 4  # colours that are tried as the lid
-FITTED = 20_000  # pixels that its surface is fitted to, of all of its colour
+FITTED = 20_000  # pixels that its colour and its surface are fitted to
 SMALLEST = 0.008  # area of a photo, of the scan
 FRAGMENT = 0.0004  # area of a part that may belong to a photo
 RECTANGULAR = 0.93  # of its rectangle that a part covers
@@ -247,7 +247,22 @@ class _Lid:
         constant, of_x, of_y, of_xx, of_xy, of_yy = self.surface.astype(x.dtype)
         x, y = x[..., None], y[..., None]
         value = (constant + x * (of_x + x * of_xx)) + y * (of_y + y * of_yy) + (x * y) * of_xy
-        return np.clip(value, self.colour - LID_TOLERANCE, self.colour + LID_TOLERANCE, out=value)
+        return self._within_tolerance(value)
+
+    def over(self, height: int, width: int) -> np.ndarray:
+        """(height, width, C) float32: its colour at all pixels of a scan."""
+        y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in (height, width))
+        surface = self.surface.astype(np.float32)
+        of_row = np.stack([_terms(x, np.full_like(x, 0)) @ surface, x[:, None] * surface[4] + surface[2]])
+        of_row = np.concatenate([of_row, np.broadcast_to(surface[5], (1, *of_row.shape[1:]))])
+        value = np.stack([np.ones_like(y), y, y * y], 1) @ of_row.reshape(3, -1)
+        return self._within_tolerance(value.reshape(height, width, -1))
+
+    def _within_tolerance(self, value: np.ndarray) -> np.ndarray:
+        """Changed in place, a channel at a time: numpy is slow over an axis as short as this."""
+        for channel, colour in zip(np.moveaxis(value, -1, 0), self.colour, strict=True):
+            np.clip(channel, colour - LID_TOLERANCE, colour + LID_TOLERANCE, out=channel)
+        return value
 
 
 def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -269,7 +284,8 @@ def _lid_colours(small: np.ndarray, is_flat: np.ndarray) -> list[np.ndarray]:
     rim[:, :width] = rim[:, -width:] = True
     colours: list[np.ndarray] = []
     for area, count in ((is_flat & rim, 3), (is_flat, 3)):
-        for colour in _modes(small[area], count):
+        values = small[area]
+        for colour in _modes(values[:: max(1, len(values) // FITTED)], count):
             if all(np.abs(colour - known).max() > LID_TOLERANCE / 2 for known in colours):
                 colours.append(colour)
     return colours[:LIDS]
@@ -280,9 +296,8 @@ def _modes(values: np.ndarray, count: int) -> Iterator[np.ndarray]:
     for _ in range(count):
         if len(values) < 50:
             return
-        bins = np.rint(values * 24).astype(np.int64) @ 32 ** np.arange(values.shape[1])
-        kinds, sizes = np.unique(bins, return_counts=True)
-        colour = values[bins == kinds[sizes.argmax()]].mean(0)
+        bins = np.rint(values * 24).astype(np.int32) @ (32 ** np.arange(values.shape[1], dtype=np.int32))
+        colour = values[bins == np.bincount(bins).argmax()].mean(0)
         for _ in range(3):
             colour = values[channels.largest(np.abs(values - colour)) < LID_TOLERANCE].mean(0)
         yield colour
@@ -301,7 +316,7 @@ def _fit_lid(small: np.ndarray, colour: np.ndarray, members: np.ndarray) -> tupl
     rows, columns = rows[::step], columns[::step]
     surface, noise = _surface(x[columns], y[rows], small[rows, columns], float(members.mean()), colour)
     lid = _Lid(np.asarray(colour), surface, float(np.clip(NOISE * noise, LOWEST, HIGHEST)))
-    signed = small - lid.at(x[None], y[:, None])
+    signed = small - lid.over(*small.shape[:2])
     if lid.threshold > LOWEST:
         signed = cv2.blur(signed, (3, 3)).reshape(small.shape)
         lid = replace(lid, threshold=max(LOWEST, lid.threshold / 2))
@@ -367,7 +382,7 @@ def _layout(small: np.ndarray, is_flat: np.ndarray, colour: np.ndarray) -> _Scan
     """
     members = is_flat & (channels.largest(np.abs(small - colour)) < LID_TOLERANCE)
     lid, mask = _fit_lid(small, colour, members)
-    rectangles = [part.photo for part in _parts(mask) if part.area >= SMALLEST * mask.size]
+    rectangles = [part.photo for part in _parts(mask, SMALLEST)]
     members &= _filled(rectangles, mask.shape) == 0
     if members.mean() > PLANE:
         lid, mask = _fit_lid(small, colour, members)
@@ -377,10 +392,9 @@ def _layout(small: np.ndarray, is_flat: np.ndarray, colour: np.ndarray) -> _Scan
     wide = cv2.morphologyEx(1 - mask, cv2.MORPH_OPEN, np.ones((NARROW, NARROW), np.uint8))
     if lid_area == 0 or float(wide.mean()) < SMOOTH * lid_area:
         return None
-    parts = _parts(mask)
-    if len(parts) > MAX_PARTS:
+    if len(_components(mask, mask.shape)[1]) > MAX_PARTS:
         return None
-    sections = _merged([section for part in parts for section in _separated(part)])
+    sections = _merged([section for part in _parts(mask) for section in _separated(part)])
     photos = [section.photo for section in sections if section.area >= SMALLEST * mask.size and _is_photo(section)]
     inside = _filled(photos, mask.shape)
     outside = int((inside == 0).sum())
@@ -400,28 +414,35 @@ def _filled(photos: list[ScannedPhoto], shape: tuple[int, ...]) -> np.ndarray:
 def _is_photo(part: _Part) -> bool:
     if not (part.is_rectangular or _has_sides(part) or _has_three_sides(part)):
         return False
-    height, width = part.shape
-    scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
-    on_scan = _shared_area(part.photo.corners, scan)
+    on_scan = _area_on_scan(part.photo.corners, *part.shape)
     return on_scan >= ON_SCAN * part.photo.size[0] * part.photo.size[1]
 
 
-def _parts(mask: np.ndarray, corner: tuple[int, int] = (0, 0), shape: tuple[int, ...] = ()) -> list[_Part]:
+def _components(mask: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, list[list[int]]]:
+    """Labels of a mask's connected parts, and of each its label, box and area: the largest first, specks left out."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    min_area = max(4.0, FRAGMENT * shape[0] * shape[1])
+    numbers = sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA])[: MAX_PARTS + 1]
+    return labels, [[n, *map(int, stats[n])] for n in numbers if stats[n, cv2.CC_STAT_AREA] >= min_area]
+
+
+def _parts(
+    mask: np.ndarray, smallest: float = 0.0, corner: tuple[int, int] = (0, 0), shape: tuple[int, ...] = ()
+) -> list[_Part]:
     """The connected parts of a mask, the largest first; specks are left out.
 
     Args:
         mask: a window whose top left corner is `corner`, x and y, in a scan of this shape; all of it where not given.
+        smallest: their area with holes filled, of the scan.
     """
     shape = shape or mask.shape
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    min_area = max(4.0, FRAGMENT * shape[0] * shape[1])
-    found = []
-    for number in sorted(range(1, count), key=lambda n: -stats[n, cv2.CC_STAT_AREA])[: MAX_PARTS + 1]:
-        x, y, width, height, area = (int(value) for value in stats[number])
-        if area >= min_area:
+    labels, components = _components(mask, shape)
+    least, found = smallest * shape[0] * shape[1], []
+    for number, x, y, width, height, _ in components:
+        if width * height >= least:
             window = (labels[y : y + height, x : x + width] == number).astype(np.uint8)
             found.append(_part(window, (corner[0] + x, corner[1] + y), shape))
-    return found
+    return [part for part in found if part.area >= least]
 
 
 def _part(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, ...]) -> _Part:
@@ -459,22 +480,30 @@ def _rectangle(hull: np.ndarray, shape: tuple[int, ...]) -> tuple[ScannedPhoto, 
     usable = usable if usable.any() else np.ones(len(hull), bool)
     angles = np.degrees(np.arctan2(vectors[usable, 1], vectors[usable, 0]))
     angles = np.unique(np.round((angles + 45) % 90 - 45, 2))
-    scan = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
-    area, best, best_area = cv2.contourArea(hull), None, math.inf
-    for angle in angles:
-        photo = _around(hull, float(angle))
-        on_scan = _shared_area(photo.corners, scan)
-        if on_scan < best_area:
-            best, best_area = photo, on_scan
-    return best, max(best_area, area)
+    photos = _around(hull, angles)
+    areas = [_area_on_scan(photo.corners, height, width) for photo in photos]
+    best = int(np.argmin(areas))
+    return photos[best], max(areas[best], cv2.contourArea(hull))
 
 
-def _around(points: np.ndarray, angle: float) -> ScannedPhoto:
-    """The rectangle of this angle around (N, 2) points."""
-    along, down = ScannedPhoto((0, 0), (0, 0), angle).axes
+def _around(points: np.ndarray, angles: np.ndarray) -> list[ScannedPhoto]:
+    """The rectangles of these angles around (N, 2) points."""
+    turns = np.radians(angles)
+    along, down = np.array([np.cos(turns), np.sin(turns)]), np.array([-np.sin(turns), np.cos(turns)])  # (2, angles)
     x, y = points @ along, points @ down
-    center = (x.min() + x.max()) / 2 * along + (y.min() + y.max()) / 2 * down
-    return ScannedPhoto((float(center[0]), float(center[1])), (float(np.ptp(y)), float(np.ptp(x))), angle)
+    centers = ((x.min(0) + x.max(0)) / 2 * along + (y.min(0) + y.max(0)) / 2 * down).T
+    sizes = np.stack([np.ptp(y, 0), np.ptp(x, 0)], 1)
+    return [
+        ScannedPhoto(tuple(center), tuple(size), angle)
+        for center, size, angle in zip(centers.tolist(), sizes.tolist(), angles.tolist(), strict=True)
+    ]
+
+
+def _area_on_scan(corners: np.ndarray, height: int, width: int) -> float:
+    """Of a rectangle, as far as it is on a scan of this size."""
+    if corners.min() >= 0 and corners[:, 0].max() <= width and corners[:, 1].max() <= height:
+        return float(np.hypot(*(corners[1] - corners[0])) * np.hypot(*(corners[2] - corners[1])))
+    return _shared_area(corners, np.array([[0, 0], [width, 0], [width, height], [0, height]], float))
 
 
 def _separated(part: _Part) -> Iterator[_Part]:
@@ -501,8 +530,7 @@ def _cut_up(part: _Part, cuts: int, budget: Iterator[int]) -> list[_Part] | None
         reach = direction * max(line.shape) * 2
         ends = [tuple(int(v) for v in np.rint(start + sign * reach)) for sign in (-1, 1)]
         cv2.line(line, *ends, 0, 3)
-        found = _parts(line, part.corner, part.shape)
-        sections = [section for section in found if section.area >= SMALLEST / 2 * part.shape[0] * part.shape[1]]
+        sections = _parts(line, SMALLEST / 2, part.corner, part.shape)
         if len(sections) < 2 or max(section.covered for section in sections) < RECTANGULAR:
             continue
         rest = [_cut_up(section, cuts - 1, budget) for section in sections]

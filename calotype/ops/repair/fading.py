@@ -335,7 +335,8 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
 
 def _levels(pixels: np.ndarray, light: np.ndarray) -> np.ndarray:
     """(H, W, C) float64, sRGB values of 0 to 255."""
-    return _srgb(np.stack([light[channel][pixels[..., channel]] for channel in range(pixels.shape[2])], 2))
+    tables = _srgb(light)
+    return np.stack([tables[channel][pixels[..., channel]] for channel in range(pixels.shape[2])], 2)
 
 
 def _srgb(light: np.ndarray) -> np.ndarray:
