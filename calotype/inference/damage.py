@@ -1,6 +1,6 @@
 """Finds scratches, hairs and dust of a photo by a network, and fills them."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +26,18 @@ LARGE = 1200  # shorter side of a copy from which wider marks are searched in a 
 CROP = 128  # pixels around a window of a hole that an inpainting network is given
 
 
-def find_marks(pixels: np.ndarray, network: Network, faces: Iterable[DetectedFace] = (), rule: Rule = ASKED) -> Marks:
+def find_marks(
+    pixels: np.ndarray,
+    network: Network,
+    find_faces: Callable[[], Iterable[DetectedFace]] = tuple,
+    rule: Rule = ASKED,
+) -> Marks:
     """Searches a photo, (H, W, C) of 8 or 16 bits, and smaller copies of it for wider marks; eyes and mouths stay.
 
     What is found is followed along its lines. The mask has the margin with which it is filled.
+
+    Args:
+        find_faces: the photo's faces; called only where there may be a mark.
     """
     probability = np.zeros(pixels.shape[:2], np.uint8)
     reduction = 1
@@ -38,8 +46,10 @@ def find_marks(pixels: np.ndarray, network: Network, faces: Iterable[DetectedFac
         if min(pixels.shape[:2]) <= LARGE * reduction:
             break
         reduction *= 2
-    kept = parts_of_faces(probability.shape, (face.landmarks for face in faces))
-    marks = marks_of(probability, kept, rule)
+    marks = marks_of(probability, np.zeros(probability.shape, bool), rule)
+    if not marks.is_empty:
+        kept = parts_of_faces(probability.shape, (face.landmarks for face in find_faces()))
+        marks = marks_of(probability, kept, rule) if kept.any() else marks
     if not marks.count:
         return marks
     mask = marks.mask | (traced(pixels, probability, marks.mask) & ~kept)

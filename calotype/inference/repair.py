@@ -123,7 +123,7 @@ def _scratches(picture: Picture, task: Restore, models: Models, is_asked: bool) 
     if task.mask:
         return _masked(picture, task, models)
     finder, rule = models.repairer(task.repair_model), ASKED if is_asked else UNASKED
-    marks = find_marks(picture.pixels, finder, models.found_faces(picture), rule)
+    marks = find_marks(picture.pixels, finder, lambda: models.found_faces(picture), rule)
     scratches, specks = Message(measures.NO_SCRATCHES), Message(measures.NO_SPECKS)
     if marks.left_scratches:
         scratches = Message(measures.FEW_SCRATCHES, value=figure(marks.left_scratches))

@@ -66,7 +66,7 @@ def main() -> None:
     network = models.repairer(options.network)
 
     def find(pixels: np.ndarray, rule: Rule) -> Marks:
-        return find_marks(pixels, network, models.found_faces(Picture(pixels)), rule)
+        return find_marks(pixels, network, lambda: models.found_faces(Picture(pixels)), rule)
 
     scenes = {name: in_colour(drawn()) for name, drawn in clean().items()}
     photos = {path.stem: opened(path) for path in sorted(options.folder.glob("*.jpg"))}

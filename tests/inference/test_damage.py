@@ -35,8 +35,10 @@ def models():
 
 
 def found(pixels, **options):
-    faces = models().detector().find(to_uint8_rgb(pixels))
-    return find_marks(pixels, models().repairer("marks"), faces, **options)
+    def find_faces():
+        return models().detector().find(to_uint8_rgb(pixels))
+
+    return find_marks(pixels, models().repairer("marks"), find_faces, **options)
 
 
 @pytest.mark.parametrize("name", CROPS)
@@ -55,6 +57,16 @@ def test_drawn_details_stay_where_nobody_asks(draw):
     strength = cv2.GaussianBlur(cv2.resize(canvas, (320, 240), interpolation=cv2.INTER_AREA), (0, 0), 1.0) / 255.0
     pixels = (255 * (scene + 0.8 * strength[..., None] * (0.95 - scene))).astype(np.uint8)
     assert found(pixels, rule=UNASKED).count == 0
+
+
+def test_faces_are_looked_for_only_where_something_may_be_a_mark():
+    asked = []
+    plain = np.ascontiguousarray(clean()["chelsea"]()[:300, :300])
+    struck = plain.copy()
+    cv2.line(struck, (40, 250), (260, 60), (255, 255, 255), 2)
+    for pixels in (plain, struck):
+        find_marks(pixels, models().repairer("marks"), lambda: asked.append(True) or [], UNASKED)
+        assert len(asked) == (pixels is struck)
 
 
 def test_eyes_stay_where_it_is_asked_for():

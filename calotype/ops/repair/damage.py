@@ -68,6 +68,11 @@ class Marks:
     def count(self) -> int:
         return self.scratches + self.specks
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found that could be a mark."""
+        return not (self.count or self.left_scratches or self.left_specks)
+
 
 def marks_of(probability: np.ndarray, kept: np.ndarray, rule: Rule) -> Marks:
     """Args:
