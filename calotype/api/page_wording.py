@@ -1,11 +1,6 @@
 """How the page words what a training tells: options by their titles, and no folders and commands, which it has not."""
 
-import functools
-
-from calotype.api.wording import ResponseWording
-from calotype.errors import Wording
-from calotype.options import title, visible
-from calotype.tasks import TASKS
+from calotype.api.wording import FormWording, ResponseWording
 
 TEMPLATES = {  # what trainings say on the command line: what they say on the page
     "each of the {count} photos is shown {repeats} times an epoch; name a folder N_name to choose": (
@@ -57,25 +52,11 @@ TEMPLATES = {  # what trainings say on the command line: what they say on the pa
 }
 
 
-class FormWording(Wording):
-    """Names options by their titles in forms, such as “Rank of the LoRA”; by their names where they stand in none."""
-
-    def option(self, name: str) -> str:
-        found = _titles().get(name)
-        return name if found is None else f"“{self.translate(found)}”"
-
-
-class PageWording(ResponseWording, FormWording):
+class PageWording(FormWording, ResponseWording):
     """In the language that the request prefers."""
 
     def translate(self, template: str) -> str:
         return super().translate(TEMPLATES.get(template, template))
-
-
-@functools.cache
-def _titles() -> dict[str, str]:
-    """The titles of the options of all tasks."""
-    return {spec.name: title(spec) for cls in TASKS.values() for spec in visible(cls)}
 
 
 PAGE = PageWording()

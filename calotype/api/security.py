@@ -85,7 +85,8 @@ class SecurityMiddleware:
             await self.app(scope, receive, send)
             return
         started, response = time.perf_counter(), {"status": 500, "is_started": False}
-        prefer(Headers(scope=scope).get("accept-language", ""))
+        headers = Headers(scope=scope)
+        prefer(headers.get("accept-language", ""), headers.get("calotype-options", ""))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from calotype.api.page_wording import FormWording
+from calotype.api.wording import FormWording
 from calotype.languages import NAMES, language_accepted
 
 LANGUAGE_COOKIE = "calotype_language"

@@ -4,7 +4,8 @@ import pytest
 
 from calotype.api import wording
 from calotype.api.page_wording import PAGE, TEMPLATES
-from calotype.errors import Message, named, plural
+from calotype.errors import Message, PictureError, named, plural
+from tests.api.conftest import submit
 from tests.catalog import texts
 
 
@@ -16,8 +17,8 @@ def test_every_sentence_that_is_replaced_is_one_of_the_program():
 
 @pytest.fixture
 def language():
-    yield wording.prefer
-    wording.prefer("en")
+    yield lambda code: wording.prefer(code, "")
+    wording.prefer("en", "")
 
 
 def test_options_are_named_by_their_titles(language):
@@ -40,3 +41,30 @@ def test_a_photo_without_a_caption_is_said_without_a_folder(language):
     )
     language("zh")
     assert "文件夹" not in PAGE.fill(message) and "a.png" in PAGE.fill(message)
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({}, "give damaged_file to"),
+        ({"Calotype-Options": "titles"}, "give “Read a damaged file” to"),
+        ({"Calotype-Options": "titles", "Accept-Language": "zh"}, "“读取损坏的文件”"),
+    ],
+)
+def test_a_refused_job_names_options_as_the_request_wants_them(client, store, headers, named):
+    fault = PictureError(
+        "{name} is damaged or cut off ({cause}); try another copy of it, or give {option:damaged_file} to use what "
+        "is left of it",
+        name="photo.jpg",
+        cause="it ends too soon",
+    )
+    job = submit(client)
+    store.fail(store.claim("worker"), fault, 1.0)
+    error = client.get(f"/jobs/{job}", headers=headers).json()["error"]
+    assert named in error["detail"] and error["option"] == "damaged_file"
+
+
+def test_a_refused_order_names_options_as_the_request_wants_them(client):
+    order = {"kind": "imagine", "task": {"prompt": "a fox", "steps": 0}}
+    answers = [client.post("/jobs", json=order, headers={"Calotype-Options": wanted}) for wanted in ("", "titles")]
+    assert [answer.json()["detail"].split(" takes")[0] for answer in answers] == ["steps", "“Steps”"]

@@ -182,7 +182,7 @@ def test_archives_wrong_files_and_wrong_values_are_answered_in_place(tmp_path, v
         page.click("#restore-go")
         fault = page.locator(".ct-fault[data-kind=restore]")
         fault.wait_for()
-        assert "Scale takes values from 0.01 up to 64" in fault.inner_text()
+        assert "“Scale” takes values from 0.01 up to 64" in fault.inner_text()
         assert page.locator("#restore-scale + .ct-fault").count() == 1
         assert studio.store.find(kinds=("restore",)) == []
     studio.store.close()

@@ -115,6 +115,28 @@ def test_a_mask_that_makes_no_sense_is_said_at_its_photo(restored, files, name, 
     expect(page.locator("ct-restore .ct-status .ct-fault")).to_contain_text(sentence)
 
 
+def test_a_damaged_file_is_shown_refused_by_the_title_of_its_option_and_restored_with_it(files, visit, engine):
+    noise = np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8)
+    Image.fromarray(noise).save(files / "torn.jpg", quality=90)
+    content = (files / "torn.jpg").read_bytes()
+    (files / "torn.jpg").write_bytes(content[: len(content) // 2])
+    studio = StudioService(files)
+    with serving(studio.app) as address, working(studio, engine):
+        page = visit(address)
+        page.get_by_label("Scale").fill("1")
+        page.set_input_files("ct-restore input[type=file] >> nth=0", files / "torn.jpg")
+        page.get_by_text("its file is damaged: what is left of it was read").wait_for(timeout=60_000)
+        page.get_by_role("button", name="Restore this photo").click()
+        fault = page.locator("ct-restore .ct-status .ct-fault")
+        expect(fault).to_contain_text("give “Read a damaged file” to use what is left of it", timeout=60_000)
+        open_more(page, "restore")
+        page.get_by_label("Read a damaged file").check()
+        page.get_by_role("button", name="Restore this photo").click()
+        page.locator("ct-restore ct-compare").wait_for(timeout=60_000)
+        assert page.context.foreign == [] and page.context.faults == []
+    studio.store.close()
+
+
 def test_the_damage_that_was_found_is_corrected_and_restored_with(worn, visit, engine):
     studio = StudioService(worn.parent)
     with serving(studio.app) as address, working(studio, engine):

@@ -150,7 +150,7 @@ def test_a_picture_is_watched_varied_enlarged_masked_extended_and_compared(tmp_p
         open_more(page, "imagine")
         field("steps").fill("0")
         page.click("#imagine-go")
-        expect(page.locator("#imagine-steps + .ct-fault")).to_have_text("Steps takes values from 1 up to 1000, not 0")
+        expect(page.locator("#imagine-steps + .ct-fault")).to_have_text("“Steps” takes values from 1 up to 1000, not 0")
         # a preview appears while it is drawn, and it is cancelled
         watched = draw(size="256", steps="400")
         watched.locator("img.ct-preview").wait_for(timeout=60_000)

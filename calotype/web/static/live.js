@@ -1,6 +1,6 @@
 // One's own jobs as they change, by one stream for all tabs of the page. A hidden page closes it: browsers allow few.
 
-import { faultOf, get, isLost } from "./api.js";
+import { faultOf, get, isLost, words } from "./api.js";
 import { _ } from "./texts.js";
 
 const REST = 1000; // milliseconds before a stream that has ended is opened again
@@ -53,7 +53,7 @@ async function connect() {
   const own = (stream = new AbortController());
   let refused = null;
   try {
-    const headers = { Accept: "text/event-stream", "Accept-Language": document.documentElement.lang };
+    const headers = { Accept: "text/event-stream", ...words() };
     const answer = await fetch("/events?current=false", { headers, signal: own.signal });
     if (!answer.ok) refused = await faultOf(answer);
     else {

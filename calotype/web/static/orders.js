@@ -68,13 +68,6 @@ export function clearFaults(kind) {
   for (const input of document.querySelectorAll(`[id^="${kind}-"] [aria-invalid]`)) input.removeAttribute("aria-invalid");
 }
 
-/** The sentence with the title of its field in place of the option's name, which it begins with. */
-function titled({ message, option }, field) {
-  const title = field?.querySelector("[data-testid=block-info], span")?.textContent.trim();
-  const rest = message.slice(option?.length ?? 0);
-  return title && message.startsWith(option) && /^\W/.test(rest) ? `${title}${rest}` : message;
-}
-
 /** Puts an error beside the field that it is about, or beside the button. */
 export async function showFault(kind, fault) {
   let field = fault.option ? fieldOf(kind, fault.option) : null;
@@ -84,7 +77,7 @@ export async function showFault(kind, fault) {
   }
   const id = `${kind}-fault`;
   const place = field ?? document.getElementById(`${kind}-go`);
-  const text = el("p", { class: "ct-fault", role: "alert", id, "data-kind": kind }, titled(fault, field));
+  const text = el("p", { class: "ct-fault", role: "alert", id, "data-kind": kind }, fault.message);
   place.after(text);
   const input = field?.querySelector("input, textarea, select");
   input?.setAttribute("aria-invalid", "true");
