@@ -64,6 +64,7 @@ class Picture:
     sha256: str = ""  # of the file's bytes
     notes: tuple[str | Message, ...] = ()  # sentences about what the reader changed or left out
     count: int = 1  # pictures in the file, of which this is one
+    is_remains: bool = False  # what is left of a damaged file
 
     def then(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> "Picture":
         """New pixels with the same metadata."""
@@ -278,6 +279,7 @@ def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -
         metadata=metadata,
         notes=tuple(dict.fromkeys(notes)),
         count=image_file.count,
+        is_remains=image_file.is_remains,
     )
 
 

@@ -223,6 +223,23 @@ def test_a_scan_that_is_damaged_is_not_copied_as_the_photo_on_it(portrait, tmp_p
     assert Picture.open(tmp_path / "out/cut-01.jpg").pixels.shape == portrait.shape
 
 
+def test_a_whole_scan_is_copied_as_the_photo_on_it_with_the_option_too(portrait, tmp_path, monkeypatch):
+    monkeypatch.setenv("CALOTYPE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "whole.jpg").write_bytes(jpeg(portrait))
+    assert main(["split", "whole.jpg", "--damaged-file"]) == 0
+    assert (tmp_path / "out/whole-01.jpg").read_bytes() == (tmp_path / "whole.jpg").read_bytes()
+
+
+def test_a_result_of_a_damaged_photo_is_compared_later_without_the_option(portrait, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cut.jpg").write_bytes(cut(jpeg(portrait[:160, 96:256])))
+    command = ["upscale", "cut.jpg", "--model", "realesr-animevideov3-x2"]
+    assert main([*command, "--damaged-file"]) == 0
+    assert main([*command, "--compare"]) == 0
+    assert (tmp_path / "out/cut-compare.jpg").exists()
+
+
 def test_what_is_done_stays_done_when_the_album_is_run_again_with_it(portrait, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "album").mkdir()

@@ -99,7 +99,7 @@ def open_png_remains(data: bytes, name: str, page: int = 0) -> PictureFile:
         pixels = open_png(filled, name).decode()
         return replace(pixels, notes=(*pixels.notes, about.DAMAGED_ROWS.format(percent=int(100 * fraction))))
 
-    return replace(file, decode=decode)
+    return replace(file, decode=decode, is_remains=True)
 
 
 def _up_to_damage(data: bytes) -> bytes:

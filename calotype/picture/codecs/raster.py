@@ -53,7 +53,7 @@ def open_jpeg_remains(data: bytes, name: str, page: int = 0) -> PictureFile:
         pixels = _decode(image, name, read_segments(data).icc)
         return replace(pixels, notes=(*pixels.notes, _DAMAGED_NOTE))
 
-    return replace(file, decode=decode)
+    return replace(file, decode=decode, is_remains=True)
 
 
 def _picture_starts(data: bytes) -> list[int]:
