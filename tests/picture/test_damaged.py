@@ -121,6 +121,50 @@ def test_a_png_is_read_to_the_row_where_it_is_damaged(portrait, tmp_path, mode, 
     assert picture.alpha is None or not picture.alpha[missing:].any()
 
 
+def with_wrong_checksum(data, kind, number=0):
+    """Of so many a chunk of a PNG of that kind."""
+    at, places = 8, []
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        places += [end - 4] if data[at + 4 : at + 8] == kind else []
+        at = end
+    at = places[number]
+    return data[:at] + bytes(255 - byte for byte in data[at : at + 4]) + data[at + 4 :]
+
+
+@pytest.mark.parametrize("mode, kind", [("RGB", b"IDAT"), ("RGB", b"IEND"), ("P", b"IDAT"), ("P", b"PLTE")])
+def test_a_wrong_checksum_of_a_chunk_loses_nothing_behind_it(portrait, tmp_path, mode, kind):
+    image, path = Image.fromarray(portrait), tmp_path / "a.png"
+    data = png(image.quantize(200) if mode == "P" else image, compress_level=0)
+    path.write_bytes(data)
+    whole = Picture.open(path)
+    path.write_bytes(with_wrong_checksum(data, kind))
+    assert str(refused(path, False)).endswith(OFFER)
+    picture = Picture.open(path, damaged_file=True)
+    assert np.array_equal(picture.pixels, whole.pixels)
+    wrong = "all of it was read, but parts may be wrong"  # a palette has no checksum but that of its chunk
+    assert picture.notes == ("its file is damaged" + (f": {wrong}" if kind == b"PLTE" else ", but not its pixels"),)
+
+
+def test_wrong_pixels_of_a_png_do_not_lose_those_after_them(portrait, tmp_path):
+    data, path = bytearray(png(Image.fromarray(portrait), compress_level=0)), tmp_path / "a.png"
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    picture = Picture.open(path, damaged_file=True)
+    assert picture.notes == ("its file is damaged: all of it was read, but parts may be wrong",)
+    assert same_rows(picture, portrait) > 500 and not np.array_equal(picture.pixels, portrait)
+
+
+def test_a_damaged_entry_between_the_pixels_of_a_damaged_png_is_left_out(portrait, tmp_path):
+    data, path = png(Image.fromarray(portrait), compress_level=0), tmp_path / "a.png"
+    at = data.rindex(b"IDAT") - 4
+    stray = with_wrong_checksum(bytes(8) + (4).to_bytes(4, "big") + b"abCdtext" + bytes(4), b"abCd")[8:]
+    path.write_bytes(with_wrong_checksum(data[:at] + stray + data[at:], b"IDAT"))
+    picture = Picture.open(path, damaged_file=True)
+    assert picture.notes == ("a damaged abCd entry is left out", "its file is damaged, but not its pixels")
+    assert np.array_equal(picture.pixels, portrait)
+
+
 def test_a_damaged_png_keeps_what_stands_before_its_pixels(portrait, tmp_path):
     texts = PngImagePlugin.PngInfo()
     texts.add_text("parameters", "a fox\nSteps: 2")
