@@ -1,5 +1,6 @@
 """What is left of a damaged JPEG or PNG is read where that is asked for, and only there."""
 
+import importlib
 import io
 import json
 import random
@@ -207,6 +208,19 @@ def test_where_nothing_is_left_the_sentence_offers_nothing(portrait, tmp_path, k
     path.write_bytes(left_of_nothing(portrait)[kind])
     sentences = {str(refused(path, damaged_file)) for damaged_file in (None, False, True)}
     assert len(sentences) == 1 and sentences.pop().endswith("try another copy of it")
+
+
+@pytest.mark.parametrize("kind", ["a webp", "a tiff"])
+def test_a_format_of_which_nothing_can_be_left_is_decoded_once(portrait, tmp_path, monkeypatch, kind):
+    (tmp_path / "a").write_bytes(left_of_nothing(portrait)[kind])
+    format = kind.split()[1]
+    module = importlib.import_module(f"calotype.picture.codecs.{format}")
+    reader, calls = getattr(module, f"open_{format}"), []
+    monkeypatch.setattr(module, f"open_{format}", lambda *args: calls.append(args) or reader(*args))
+    for damaged_file in (False, True):
+        with pytest.raises(PictureError):
+            Picture.open_here(tmp_path / "a", 0, damaged_file, 1 << 20)
+    assert len(calls) == 2
 
 
 def test_pixels_are_counted_before_what_is_left_is_decoded(portrait, tmp_path):
