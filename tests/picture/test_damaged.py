@@ -89,6 +89,18 @@ def test_what_is_left_of_a_jpeg_is_read_where_it_is_asked_for(portrait, tmp_path
     assert same_rows(picture, portrait) >= (500 if is_progressive else 260)
 
 
+def test_a_damaged_file_of_several_pictures_says_how_many_it_holds(portrait, tmp_path):
+    file, path = io.BytesIO(), tmp_path / "a.mpo"
+    Image.fromarray(portrait).save(file, "MPO", save_all=True, append_images=[Image.fromarray(portrait[::-1])])
+    data = bytearray(file.getvalue())
+    data[9000:9300] = STRAY
+    path.write_bytes(data)
+    assert str(refused(path, False)).endswith(OFFER)
+    first, second = (Picture.open(path, page=page, damaged_file=True) for page in (0, 2))
+    assert first.count == second.count == 2 and first.is_remains and not second.is_remains
+    assert str(first.notes[0]).startswith("it holds 2 pictures; only the first was taken") and not second.notes
+
+
 def test_a_marker_in_damaged_data_does_not_end_the_picture(portrait, tmp_path):
     data = jpeg(portrait)
     at = len(data) // 2

@@ -43,17 +43,19 @@ def open_jpeg_remains(data: bytes, name: str, page: int = 0) -> PictureFile:
     Raises:
         PictureError: nothing is left.
     """
+    starts = _picture_starts(data)
+    notes = check_page(page, len(starts), name)
     with decoding(name):
-        data = data[_picture_starts(data)[max(page, 1) - 1] :]
+        data = data[starts[max(page, 1) - 1] :]
         data = jpeg_scans.with_readable_scans(data, jpeg_scans.frame_of(data))
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-    file = open_jpeg(data, name)
+    file = _open_single_jpeg(data, name)
 
     def decode() -> Pixels:
         pixels = _decode(image, name, read_segments(data).icc)
         return replace(pixels, notes=(*pixels.notes, _DAMAGED_NOTE))
 
-    return replace(file, decode=decode, is_remains=True)
+    return replace(file, decode=decode, notes=notes + file.notes, count=len(starts), is_remains=True)
 
 
 def _picture_starts(data: bytes) -> list[int]:
