@@ -5,6 +5,7 @@ import io
 import json
 import random
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -67,19 +68,14 @@ def same_rows(picture, pixels):
     return (np.abs(picture.pixels.astype(int) - pixels).mean((1, 2)) < 12).sum()
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("kind", JPEGS)
+UNNOTICED = ("progressive", "a part removed")  # libjpeg finds its way again
+
+
+@pytest.mark.parametrize("kind, damage", [pair for pair in product(JPEGS, DAMAGES) if pair != UNNOTICED])
 def test_what_is_left_of_a_jpeg_is_read_where_it_is_asked_for(portrait, tmp_path, kind, damage):
     path = tmp_path / "a.jpg"
     path.write_bytes(DAMAGES[damage](jpeg(portrait, **JPEGS[kind])))
-    try:
-        harmless = Picture.open(path)  # libjpeg has found its way again, with nothing missing
-    except CalotypeError as fault:
-        assert str(fault).endswith("try another copy of it")
-    else:
-        assert "damaged" not in " ".join(map(str, harmless.notes))
-        assert np.array_equal(Picture.open(path, damaged_file=True).pixels, harmless.pixels)
-        return
+    assert str(refused(path, None)).endswith("try another copy of it")
     fault = refused(path, False)
     assert str(fault).endswith(OFFER) and fault.option == "damaged_file"
     picture = Picture.open(path, damaged_file=True)
@@ -87,6 +83,14 @@ def test_what_is_left_of_a_jpeg_is_read_where_it_is_asked_for(portrait, tmp_path
     assert note.startswith("its file is damaged: what is left of it was read")
     is_progressive = "progressive" in kind  # which keeps all of it, in less detail
     assert same_rows(picture, portrait) >= (500 if is_progressive else 260)
+
+
+def test_damage_that_goes_unnoticed_changes_nothing_by_the_option(portrait, tmp_path):
+    kind, damage = UNNOTICED
+    (tmp_path / "a.jpg").write_bytes(DAMAGES[damage](jpeg(portrait, **JPEGS[kind])))
+    pictures = [Picture.open(tmp_path / "a.jpg", damaged_file=damaged_file) for damaged_file in (None, False, True)]
+    assert all(np.array_equal(picture.pixels, pictures[0].pixels) for picture in pictures)
+    assert same_rows(pictures[0], portrait) >= 500 and not any(picture.is_remains for picture in pictures)
 
 
 def test_a_damaged_file_of_several_pictures_says_how_many_it_holds(portrait, tmp_path):
