@@ -1,5 +1,6 @@
 """What is left of a damaged JPEG or PNG is read where that is asked for, and only there."""
 
+import contextlib
 import importlib
 import io
 import json
@@ -18,6 +19,7 @@ from calotype.picture.picture import size_of
 from calotype.tasks import options_of, read_task
 
 OFFER = "give damaged_file to use what is left of it"
+DAMAGED = "its file is damaged, but can be read: parts may be missing, blurred, shifted or discoloured"
 END = b"\xff\xd9"
 JPEGS = {
     "baseline": {},
@@ -68,10 +70,10 @@ def same_rows(picture, pixels):
     return (np.abs(picture.pixels.astype(int) - pixels).mean((1, 2)) < 12).sum()
 
 
-UNNOTICED = ("progressive", "a part removed")  # libjpeg finds its way again
+READABLE = ("progressive", "a part removed")  # libjpeg finds its way again
 
 
-@pytest.mark.parametrize("kind, damage", [pair for pair in product(JPEGS, DAMAGES) if pair != UNNOTICED])
+@pytest.mark.parametrize("kind, damage", [pair for pair in product(JPEGS, DAMAGES) if pair != READABLE])
 def test_what_is_left_of_a_jpeg_is_read_where_it_is_asked_for(portrait, tmp_path, kind, damage):
     path = tmp_path / "a.jpg"
     path.write_bytes(DAMAGES[damage](jpeg(portrait, **JPEGS[kind])))
@@ -85,12 +87,53 @@ def test_what_is_left_of_a_jpeg_is_read_where_it_is_asked_for(portrait, tmp_path
     assert same_rows(picture, portrait) >= (500 if is_progressive else 260)
 
 
-def test_damage_that_goes_unnoticed_changes_nothing_by_the_option(portrait, tmp_path):
-    kind, damage = UNNOTICED
+def test_what_can_be_read_without_the_option_is_read_alike_and_said_to_be_damaged(portrait, tmp_path):
+    kind, damage = READABLE
     (tmp_path / "a.jpg").write_bytes(DAMAGES[damage](jpeg(portrait, **JPEGS[kind])))
     pictures = [Picture.open(tmp_path / "a.jpg", damaged_file=damaged_file) for damaged_file in (None, False, True)]
     assert all(np.array_equal(picture.pixels, pictures[0].pixels) for picture in pictures)
     assert same_rows(pictures[0], portrait) >= 500 and not any(picture.is_remains for picture in pictures)
+    assert [picture.notes for picture in pictures] == [(DAMAGED,)] * 3
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_readable_jpeg_is_said_to_be_damaged_where_libjpeg_warns_of_that(portrait, tmp_path, kind):
+    """Much damage looks like other data to libjpeg, mostly in a baseline JPEG."""
+    data, rng, path, noted = jpeg(portrait, **JPEGS[kind]), random.Random(2), tmp_path / "a.jpg", 0
+    start = data.index(b"\xff\xda") + 20
+    for _ in range(20):
+        damaged, at = bytearray(data), rng.randrange(start, len(data) - 30)
+        damaged[at : at + 30] = bytes(30)
+        path.write_bytes(damaged)
+        with contextlib.suppress(CalotypeError):
+            notes = Picture.open_here(path, 0, None, 1 << 20).notes
+            assert notes in ((), (DAMAGED,))
+            noted += bool(notes)
+    assert noted >= 5
+
+
+def whole_jpegs(portrait):
+    image, mpo, cmyk, raw = Image.fromarray(portrait), io.BytesIO(), io.BytesIO(), jpeg(portrait)
+    image.save(mpo, "MPO", save_all=True, append_images=[image])
+    image.convert("CMYK").save(cmyk, "JPEG")
+    video = b"\0\0\0\x18ftypmp42" + random.Random(0).randbytes(5000) + b"\x10\0\0\0MotionPhoto_Data"
+    return {
+        **{kind: jpeg(portrait, **options) for kind, options in JPEGS.items()},
+        "grey": jpeg(portrait[..., 1]),
+        "MPO": mpo.getvalue(),
+        "CMYK": cmyk.getvalue(),
+        "with a video behind it": raw + video,
+        "without end mark": raw[:-2],
+        "without end mark, with a video behind it": raw[:-2] + random.Random(0).randbytes(5000).replace(b"\xff", b"\0"),
+        "filled with zeros": raw[:-2] + bytes(5000) + END,
+        "with padding": raw[:-2] + b"\1\2\3\4\5\6" + END,
+    }
+
+
+@pytest.mark.parametrize("kind", whole_jpegs(np.zeros((64, 64, 3), np.uint8)))
+def test_a_whole_jpeg_is_not_said_to_be_damaged(portrait, tmp_path, kind):
+    (tmp_path / "a.jpg").write_bytes(whole_jpegs(portrait)[kind])
+    assert "damaged" not in " ".join(map(str, Picture.open(tmp_path / "a.jpg").notes))
 
 
 def test_a_damaged_file_of_several_pictures_says_how_many_it_holds(portrait, tmp_path):
