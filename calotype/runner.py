@@ -395,14 +395,14 @@ class _AlbumRun(_PictureRun):
         if self.album.sidecar and not sidecar_of(item.target).is_file():
             write_sidecar(record, item.source, item.target, sha256_of(item.target))
         if self.album.compare:
-            self._compare_files(item)
+            self._compare_files(item, record)
         self.skipped += 1
         if self.report:
             self.report.add_files(item.source, item.target, record, self.engine.settings.max_pixels)
         return Skipped(str(item.source), str(item.target), Message("done already"))
 
-    def _compare_files(self, item: Item) -> None:
-        """Writes the comparison of an existing result, if it is missing."""
+    def _compare_files(self, item: Item, record: "Record") -> None:
+        """Writes the comparison of an existing result, if it is missing; the photo is read as it was for the result."""
         path = comparison_of(item.target)
         if path.exists():
             return
@@ -411,7 +411,7 @@ class _AlbumRun(_PictureRun):
 
         max_pixels = self.engine.settings.max_pixels
         before, after = (
-            Picture.open(item.source, max_pixels, self._page(item), self.task.damaged_file),
+            Picture.open(item.source, max_pixels, self._page(item), record.options.get("damaged_file")),
             Picture.open(item.target, max_pixels),
         )
         save_comparison(before, after, path)

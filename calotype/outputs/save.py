@@ -103,7 +103,7 @@ def save_result(result: "Result", item: Item, task: Any, album: Album) -> SavedF
 
 def _takes_copy(result: "Result", task: Split, album: Album, target: Path) -> bool:
     """Whether the file itself may be the result: its record needs a sidecar then."""
-    is_unchanged = not (task.strip_location or task.damaged_file)
+    is_unchanged = not (task.strip_location or result.picture.is_remains)
     return album.sidecar and format_of(target) == result.picture.format and is_unchanged
 
 

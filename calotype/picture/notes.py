@@ -21,7 +21,10 @@ NO_PLACE_IN_BMP = "BMP has no place for {names}: left out"
 DAMAGED_EXIF = "its EXIF is damaged and left out ({fault})"
 OF_16_BITS = "of its 16 bits in {mode} 8 are used"
 DAMAGED_ENTRY = "a damaged {entry} entry is left out"
-DAMAGED_ROWS = "its file is damaged: about {percent} % of it was read, from the top, and the rest is missing"
+DAMAGED_ROWS = (
+    "its file is damaged: about {percent} % of it was read, from the top; the rest is missing, and what was read last "
+    "may be wrong"
+)
 TEMPLATES = (IMPOSSIBLE_PRIMARIES, SRGB_CURVE, HDR_COMPRESSED, HDR, UNKNOWN_CODES, UNFIT_FAMILY, NO_TRANSPARENCY)
 TEMPLATES += (FEWER_BITS, NO_SECOND_COMMENT, NO_PARAMETERS, NO_CAPTIONS, NO_PLACE_IN_BMP, DAMAGED_EXIF, OF_16_BITS)
 TEMPLATES += (DAMAGED_ENTRY, DAMAGED_ROWS)

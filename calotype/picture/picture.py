@@ -16,7 +16,7 @@ from calotype.picture import decoder
 from calotype.picture import notes as about
 from calotype.picture.alpha import in_8_bits, on_white, with_visible_colours
 from calotype.picture.codecs import formats
-from calotype.picture.codecs.decoded import DamagedFile, PictureFile, Pixels, check_page
+from calotype.picture.codecs.decoded import DamagedFile, PictureFile, Pixels, check_page, decoding
 from calotype.picture.codecs.tiff import is_raw
 from calotype.picture.decoder import ReadAhead, open_file
 from calotype.picture.metadata import color_space, families, stealth, texts
@@ -64,6 +64,7 @@ class Picture:
     sha256: str = ""  # of the file's bytes
     notes: tuple[str | Message, ...] = ()  # sentences about what the reader changed or left out
     count: int = 1  # pictures in the file, of which this is one
+    is_remains: bool = False  # what is left of a damaged file
 
     def then(self, pixels: np.ndarray, alpha: np.ndarray | None = None) -> "Picture":
         """New pixels with the same metadata."""
@@ -216,9 +217,9 @@ def pages_of_here(path: Path, max_pixels: int) -> int:
 def read_header(
     file: BinaryIO, name: str, max_pixels: int, page: int = 0, of_remains: bool = False
 ) -> tuple[str, PictureFile]:
-    """Format and description of an open file, or of what is left of it, where its format has a reader of that.
+    """Format and description of an open file, or of what is left of it.
 
-    Raises CalotypeError as Picture.open does.
+    Raises CalotypeError as Picture.open does, also where its format has no reader of what is left.
     """
     file.seek(0)
     head = file.read(_HEAD_BYTES)
@@ -226,7 +227,10 @@ def read_header(
     if source.name == "tiff" and is_raw(file):
         source = next(known for known in formats.SOURCES if known.name == "raw")
     file.seek(0)
-    module, _, function = ((of_remains and source.remains_reader) or source.reader).partition(":")
+    with decoding(name):
+        if of_remains and not source.remains_reader:
+            raise ValueError("the end is missing")
+    module, _, function = (source.remains_reader if of_remains else source.reader).partition(":")
     reader = getattr(importlib.import_module(f"calotype.picture.codecs.{module}"), function)
     pages = (page,) if source.has_pages else ()
     if not source.has_pages:
@@ -278,6 +282,7 @@ def _with_metadata(picture: Picture, image_file: PictureFile, decoded: Pixels) -
         metadata=metadata,
         notes=tuple(dict.fromkeys(notes)),
         count=image_file.count,
+        is_remains=image_file.is_remains,
     )
 
 

@@ -62,7 +62,7 @@ class Marks:
     scratches: int  # long thin ones: scratches, hairs, creases
     specks: int
     left_scratches: int = 0  # sure ones that are not in the mask, as too few show that the photo is damaged
-    left_specks: int = 0  # likewise; stars and glints, too
+    left_specks: int = 0  # likewise; stars and glints, too. Shapes between, as birds in a sky, are counted as neither
 
     @property
     def count(self) -> int:

@@ -68,6 +68,7 @@ class PictureFile:
     comment: str = ""
     captions: Mapping[str, str] = field(default_factory=dict)  # a person's text entries in a PNG, by keyword
     count: int = 1  # pictures in the file, without thumbnails
+    is_remains: bool = False  # the file is damaged, and this is what is left of it
 
 
 FIRST = Message("the first")  # of the pictures of a file

@@ -1,7 +1,7 @@
 """The frame and the scans of a JPEG: its kind, whether all of its data are there, and where they end."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from calotype.errors import Message
@@ -16,6 +16,10 @@ _BETWEEN_SCANS = {0xC4, 0xDB, 0xDC, 0xDD, 0xDA, 0xFE, *range(0xE0, 0xF0)}
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the data of a scan hold no marker but restarts
 _MARKER = re.compile(rb"\xff[^\x00\xff]")  # the same of a JPEG without restarts
 _HUFFMAN = (0, 1, 2)  # frames of which libjpeg says that data are missing: baseline, extended, progressive
+_MISSING = "premature end"  # in a warning of libjpeg's
+_SURPLUS = re.compile("([0-9]+) extraneous bytes before marker 0x(d[0-79]|c4|da)")  # others stand between metadata
+_RESTARTS = range(0xD0, 0xD8)
+_PADDING = 16  # bytes that are surplus, from which they are damage: some cameras leave a few before a marker
 _FILLER = 64  # equal bytes; at the end of the data they are no data, but what a recovered file was filled with
 _TABLES = 32  # before the header of a scan, at most; more are damage
 _RUN = re.compile(rb"(.)\1{%d}" % (_FILLER - 1), re.DOTALL)
@@ -74,14 +78,23 @@ def has_end_mark(data: bytes) -> bool:
             at = following.start() if following else len(data)
 
 
-def check_complete(data: bytes, frame: Frame) -> None:
-    """Refuses truncated data that has an end mark (recovered files): libjpeg fills it with grey and only warns.
+def has_damage(data: bytes, frame: Frame) -> bool:
+    """Whether libjpeg warns of damaged data in a JPEG with an end mark. Much damage looks like other data to it.
 
     Raises:
-        ValueError: data are missing.
+        ValueError: data are missing in spite of the end mark (recovered files), which libjpeg fills with grey.
     """
-    if _is_checkable(frame) and _is_short(data):
+    warning = _warning(data) if _is_checkable(frame) else ""
+    if _MISSING in warning:
         raise ValueError("the end is missing")
+    found = _SURPLUS.search(warning)
+    if not found:
+        return "bad huffman code" in warning or "instead of rst" in warning
+    count, marker = int(found[1]), int(found[2], 16)
+    if count < _PADDING or (marker in _RESTARTS and not _has_restarts(data, _segments(data))):
+        return False
+    end = list(_scans(data))[-1].end
+    return marker != 0xD9 or len(set(data[end - count : end])) > 1  # else what some cameras fill a file with
 
 
 def with_end_mark(data: bytes, frame: Frame) -> bytes:
@@ -120,8 +133,7 @@ def with_readable_scans(data: bytes, frame: Frame) -> bytes:
     first = next((after for marker, _, after in segments if marker == 0xDA), None)
     if first is None or not _is_checkable(frame):
         raise ValueError("the end is missing")
-    has_restarts = any(marker == 0xDD and any(data[start + 4 : start + 6]) for marker, start, _ in segments)
-    marker_of_scan = _NEXT_MARKER if has_restarts else _MARKER
+    marker_of_scan = _NEXT_MARKER if _has_restarts(data, segments) else _MARKER
     parts, at, end = [], first, len(data)
     while following := marker_of_scan.search(data, at):
         start = following.start()
@@ -135,6 +147,10 @@ def with_readable_scans(data: bytes, frame: Frame) -> bytes:
     if not scans:
         raise ValueError("the end is missing")
     return _ended(data[:first] + scans, None)
+
+
+def _has_restarts(data: bytes, segments: Iterable[tuple[int, int, int]]) -> bool:
+    return any(marker == 0xDD and any(data[start + 4 : start + 6]) for marker, start, _ in segments)
 
 
 def _without_filler(scans: bytes) -> bytes:
@@ -163,7 +179,12 @@ def _ended(data: bytes, end: int | None) -> bytes:
 
 
 def _is_short(data: bytes) -> bool:
-    """Whether libjpeg warns about missing data.
+    """Whether libjpeg warns about missing data. Only for frames that are checkable."""
+    return _MISSING in _warning(data)
+
+
+def _warning(data: bytes) -> str:
+    """What libjpeg warns of first, or its fault, in small letters.
 
     Decoding at an eighth of the size is enough for the warning, which Pillow does not pass on. Only for frames
     that are checkable: of others simplejpeg would write beyond its memory.
@@ -172,9 +193,9 @@ def _is_short(data: bytes) -> bool:
 
     try:
         simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8, strict=True)
-    except ValueError as fault:  # other warnings are harmless, other faults are found by Pillow
-        return "premature end" in str(fault).lower()
-    return False
+    except ValueError as fault:
+        return str(fault).lower()
+    return ""
 
 
 def _has_all_scans(scans: list[_Scan], frame: Frame) -> bool:

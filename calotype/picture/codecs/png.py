@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,9 @@ _BLOCK = (b"Exif\0\0", b"II*\0", b"MM\0*")
 _XMP_KEY = b"XML:com.adobe.xmp"
 INFOTEXT = "parameters"  # the keyword under which A1111 and similar programs store generation parameters
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the kind of colour
+_KIND = re.compile(rb"[A-Za-z]{4}")
+_WHOLE_NOTE = "its file is damaged, but not its pixels"
+_WRONG_NOTE = "its file is damaged: all of it was read, but parts may be wrong"
 _STEP = 256  # bytes of a damaged file that are decompressed at a time
 _MAX_TEXT_BYTES = 32 << 20  # of a decompressed chunk
 _PQ = bytes((9, 16, 0, 1))  # as cICP: BT.2020, PQ, RGB, full range
@@ -90,37 +94,44 @@ def open_png_remains(data: bytes, name: str, page: int = 0) -> PictureFile:
     with decoding(name):
         if page > 1:
             raise ValueError("the end is missing")
-        data = _up_to_damage(data)
+        data, has_palette = _with_sound_chunks(data)
     file = open_png(data, name)
 
     def decode() -> Pixels:
         with decoding(name):
-            filled, fraction = _filled(data)
+            filled, fraction, is_right = _filled(data)
         pixels = open_png(filled, name).decode()
-        return replace(pixels, notes=(*pixels.notes, about.DAMAGED_ROWS.format(percent=int(100 * fraction))))
+        note = about.DAMAGED_ROWS.format(percent=int(100 * fraction))
+        if fraction == 1:
+            note = _WHOLE_NOTE if is_right and has_palette else _WRONG_NOTE
+        return replace(pixels, notes=(*pixels.notes, note))
 
-    return replace(file, decode=decode)
+    return replace(file, decode=decode, is_remains=True)
 
 
-def _up_to_damage(data: bytes) -> bytes:
-    """The file up to the first damaged chunk that is needed for the pixels; what it holds of pixels is kept."""
-    at, parts = len(_SIGNATURE), [_SIGNATURE]
-    while at + 8 <= len(data):
-        end, kind = at + 12 + int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        checksum = zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big")
-        is_intact = checksum == data[end - 4 : end]
-        is_critical = not kind[0] & 0x20
-        if not is_intact and kind == b"IDAT":
-            parts.append(_chunk(kind, data[at + 8 : end - 4]))
-        if kind == b"IEND" or end > len(data) or (is_critical and not is_intact):
+def _with_sound_chunks(data: bytes) -> tuple[bytes, bool]:
+    """The file up to where no chunk follows, with new checksums for pixels and palette, and whether the palette, if
+    there is one, is undamaged."""
+    at, parts, has_palette = len(_SIGNATURE), [_SIGNATURE], True
+    while _KIND.match(kind := data[at + 4 : at + 8]) and kind != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        chunk = data[at:end]
+        if kind in (b"PLTE", b"IDAT"):
+            chunk = _chunk(kind, data[at + 8 : min(end - 4, len(data))])
+        elif end > len(data) or (not kind[0] & 0x20 and _is_damaged(chunk)):
             break
-        parts.append(data[at:end])
+        has_palette &= kind != b"PLTE" or chunk == data[at:end]
+        parts.append(chunk)
         at = end
-    return b"".join([*parts, _END])
+    return b"".join([*parts, _END]), has_palette
 
 
-def _filled(data: bytes) -> tuple[bytes, float]:
-    """The PNG with zeros for the rows that are missing, and the fraction of rows that are there.
+def _is_damaged(chunk: bytes) -> bool:
+    return zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big")
+
+
+def _filled(data: bytes) -> tuple[bytes, float, bool]:
+    """The PNG with zeros for the rows that are missing, the fraction of rows that are there, and whether all are right.
 
     Raises:
         ValueError: there are none, or they are interlaced.
@@ -128,25 +139,32 @@ def _filled(data: bytes) -> tuple[bytes, float]:
     chunks = list(_chunks(data))
     width, height, bits, kind_of_colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
     length = 1 + (width * bits * _CHANNELS[kind_of_colour] + 7) // 8  # of a row with the number of its filter
-    rows = _rows(b"".join(body for kind, body, _, _ in chunks if kind == b"IDAT"), length, height)
+    rows, is_right = _rows(b"".join(body for kind, body, _, _ in chunks if kind == b"IDAT"), length, height)
     if is_interlaced or not rows:
         raise ValueError("the end is missing")
     filled = _chunk(b"IDAT", zlib.compress(rows + bytes(length * height - len(rows)), 1))
     before = itertools.takewhile(lambda chunk: chunk[0] != b"IDAT", chunks)
-    return b"".join([_SIGNATURE, *(raw for _, _, raw, _ in before), filled, _END]), len(rows) / (length * height)
+    file = b"".join([_SIGNATURE, *(raw for _, _, raw, _ in before), filled, _END])
+    return file, len(rows) / (length * height), is_right
 
 
-def _rows(compressed: bytes, length: int, height: int) -> bytearray:
-    """The whole rows that can be decompressed before the data are damaged, `height` at most."""
+def _rows(compressed: bytes, length: int, height: int) -> tuple[bytearray, bool]:
+    """The whole rows that can be decompressed before the data are damaged, `height` at most, and whether the checksum
+    of all is right."""
     decompressor, out = zlib.decompressobj(), bytearray()
     with contextlib.suppress(zlib.error):
-        for at in range(0, len(compressed), _STEP):  # what a step yields before its fault is lost
-            out += decompressor.decompress(compressed[at : at + _STEP])
-            if decompressor.eof or len(out) >= length * height:
+        for at in range(0, len(compressed), _STEP):
+            before, step = decompressor.copy(), compressed[at : at + _STEP]
+            try:
+                out += decompressor.decompress(step)
+            except zlib.error:
+                for n in range(len(step)):  # up to the fault, which loses what its step yields
+                    out += before.decompress(step[n : n + 1])
+            if decompressor.eof or len(out) > length * height:
                 break
     filters = out[: length * height : length]
     count = next((row for row, filter in enumerate(filters) if filter > 4), min(len(out) // length, height))
-    return out[: count * length]
+    return out[: count * length], decompressor.eof
 
 
 def _sort_chunks(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], tuple[str, ...]]:

@@ -22,6 +22,7 @@ _MAP = re.compile(rb"hdrgm:|HDRGainMap|21496:-1|GDepth:|depthmap|DepthMap")  # w
 _DAMAGED_NOTE = (
     "its file is damaged: what is left of it was read, and parts may be missing, blurred, shifted or discoloured"
 )
+_READABLE_NOTE = "its file is damaged, but can be read: parts may be missing, blurred, shifted or discoloured"
 _BAND = 1 << 22  # pixels converted at a time
 
 
@@ -43,17 +44,19 @@ def open_jpeg_remains(data: bytes, name: str, page: int = 0) -> PictureFile:
     Raises:
         PictureError: nothing is left.
     """
+    starts = _picture_starts(data)
+    notes = check_page(page, len(starts), name)
     with decoding(name):
-        data = data[_picture_starts(data)[max(page, 1) - 1] :]
+        data = data[starts[max(page, 1) - 1] :]
         data = jpeg_scans.with_readable_scans(data, jpeg_scans.frame_of(data))
         image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-    file = open_jpeg(data, name)
+    file = _open_single_jpeg(data, name)
 
     def decode() -> Pixels:
         pixels = _decode(image, name, read_segments(data).icc)
         return replace(pixels, notes=(*pixels.notes, _DAMAGED_NOTE))
 
-    return replace(file, decode=decode)
+    return replace(file, decode=decode, notes=notes + file.notes, count=len(starts), is_remains=True)
 
 
 def _picture_starts(data: bytes) -> list[int]:
@@ -96,15 +99,17 @@ def _open_single_jpeg(data: bytes, name: str) -> PictureFile:
 
 
 def _decode_jpeg(image: Image.Image, data: bytes, frame: Frame, icc: bytes | None, name: str) -> Pixels:
+    notes = ()
     with decoding(name):
         if jpeg_scans.has_end_mark(data):
-            jpeg_scans.check_complete(data, frame)
+            notes = (_READABLE_NOTE,) if jpeg_scans.has_damage(data, frame) else ()
         else:
             data = jpeg_scans.with_end_mark(data, frame)
             image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg_scans.as_8_bits(data, frame)))
-    if frame.bits == 8:
-        return _decode(image, name, icc)
-    return _decode_deep_jpeg(image, data, frame, icc, name)
+    if frame.bits != 8:
+        return _decode_deep_jpeg(image, data, frame, icc, name)
+    pixels = _decode(image, name, icc)
+    return replace(pixels, notes=(*pixels.notes, *notes))
 
 
 def _decode_deep_jpeg(image: Image.Image, data: bytes, frame: Frame, icc: bytes | None, name: str) -> Pixels:

@@ -144,6 +144,12 @@ def test_unasked_a_few_marks_or_unsure_ones_are_left():
     assert marks(worn(2 * UNASKED.fewest, 0, CERTAIN), rule=UNASKED).count == 0  # stars
     left = marks(worn(4, scratches - 1, CERTAIN), rule=UNASKED)
     assert (left.count, left.left_scratches, left.left_specks) == (0, scratches - 1, 4)
+    birds = worn(4, scratches - 1, CERTAIN)
+    for n in range(6):
+        birds[550:552, 40 + 100 * n :][:, :15] = CERTAIN
+    left = marks(birds, rule=UNASKED)
+    assert (left.count, left.left_scratches, left.left_specks) == (0, scratches - 1, 4)  # birds are neither
+    assert marks(birds).count == scratches - 1 + 4 + 6
     some = worn(specks, scratches, CERTAIN)
     some[300, 600:700] = SURE
     assert marks(some, rule=UNASKED).count == UNASKED.fewest + 1  # the photo is damaged
