@@ -11,7 +11,7 @@ from calotype.ops.color import LUMA
 RUNS = 6
 SHIFT, NOISE = 2.0, 0.012  # at most, in pixels of 512; standard deviation
 FLOOR = 0.006  # deviation of light that noise alone leaves
-SPREAD = 0.012  # beyond it, that is shown at 63 % of the brightest: networks differ in how much they invent
+SCALE = 0.012  # beyond it, that is shown at 63 % of the brightest: networks differ in how much they invent
 DIM = 0.45  # of the photo's light that stays under the colours
 SMOOTH = 1 / 128  # sigma of the blur of the deviations, of the crop's side
 
@@ -41,7 +41,7 @@ def deviations(crop: np.ndarray, restore: Callable[[list[np.ndarray]], list[Tens
 
 def as_heat(pixels: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """A picture in dim grey with deviations in colours, from dark red to light yellow: (H, W, 3) uint8 each."""
-    level = -np.expm1(-np.maximum(0, deviation - FLOOR) / SPREAD)[..., None]
+    level = -np.expm1(-np.maximum(0, deviation - FLOOR) / SCALE)[..., None]
     heat = cv2.applyColorMap(np.round(255 * level).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     grey = DIM * cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
     return np.round(grey * (1 - level) + heat * level).clip(0, 255).astype(np.uint8)

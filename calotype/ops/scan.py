@@ -437,12 +437,12 @@ def _parts(
     """
     shape = shape or mask.shape
     labels, components = _components(mask, shape)
-    least, found = smallest * shape[0] * shape[1], []
+    min_area, found = smallest * shape[0] * shape[1], []
     for number, x, y, width, height, _ in components:
-        if width * height >= least:
+        if width * height >= min_area:
             window = (labels[y : y + height, x : x + width] == number).astype(np.uint8)
             found.append(_part(window, (corner[0] + x, corner[1] + y), shape))
-    return [part for part in found if part.area >= least]
+    return [part for part in found if part.area >= min_area]
 
 
 def _part(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, ...]) -> _Part:
