@@ -27,9 +27,10 @@ BELOW = {"noise": measures.NO_NOISE, "blur": measures.NOT_BLURRED, "blocks": mea
 
 def examine(picture: Picture) -> Iterator[Measure]:
     """What concerns the whole photo, besides what repairs measure."""
-    yield from _layout(picture.pixels)
+    pixels = picture.without_missing_rows().pixels
+    yield from _layout(pixels)
     for name, (measure, threshold) in MEASURES.items():
-        value = float(figure(measure(picture.pixels)))  # as it is shown: "1.3 from 1.3" is beyond
+        value = float(figure(measure(pixels)))  # as it is shown: "1.3 from 1.3" is beyond
         template = BEYOND[name] if value >= threshold else BELOW[name]
         decision = Message(template, value=figure(value), threshold=figure(threshold))
         yield Measure.of(name, value, threshold, value >= threshold, decision)

@@ -164,9 +164,9 @@ def _filled(mask: np.ndarray, task: Restore, models: Models) -> Damage:
 
 def _fading(picture: Picture, task: Restore, models: Models, is_asked: bool) -> Damage:
     """Where it is asked for, it is repaired whatever the photo looks like."""
-    pixels = picture.pixels
-    light = light_of(picture.metadata.icc, pixels.shape[2], pixels.dtype)
-    fading = measure_fading(pixels, light, picture.alpha)
+    known = picture.without_missing_rows()
+    light = light_of(picture.metadata.icc, known.pixels.shape[2], known.pixels.dtype)
+    fading = measure_fading(known.pixels, light, known.alpha)
     skins = _skins(picture, models, light) if fading.kind in ("tinted_black", "faded", "yellowed") else ()
     if fading.kind == "tinted_black" and len(skins):
         fading = replace(fading, kind="faded")  # hair, pupils and clothes are black in nearly every photo of people

@@ -85,6 +85,16 @@ class Picture:
         pixels = with_visible_colours(self.pixels, self.alpha)
         return self if pixels is self.pixels else self.then(pixels, self.alpha)
 
+    def without_missing_rows(self) -> "Picture":
+        """What is left of a damaged file, without the last rows if all of them have one colour: they are missing."""
+        if not self.is_remains:
+            return self
+        is_plain = (self.pixels == self.pixels[-1, 0]).all((1, 2))
+        rows = len(is_plain) - int(np.argmin(is_plain[::-1])) if not is_plain.all() else 0
+        if rows in (0, len(is_plain)):
+            return self
+        return self.then(self.pixels[:rows], None if self.alpha is None else self.alpha[:rows])
+
     def in_srgb(self) -> "Picture":
         """Converted to sRGB through its profile, with 8 bits; itself where it has none."""
         if self.metadata.icc is None:

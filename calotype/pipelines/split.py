@@ -29,7 +29,8 @@ def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:
     """
     opened = Picture.open(task.source, models.settings.max_pixels, task.page, task.damaged_file)
     yield Progress(0, 1, "photos")
-    found = scan.find_photos(opened.on_white().pixels)
+    known = opened.without_missing_rows().on_white().pixels
+    found = scan.find_photos(known)
     if found.is_blank:
         raise PictureError(
             "there is no photo on {source}, only the lid of the scanner; scan it again, or leave it out",
@@ -55,7 +56,7 @@ def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:
         if photo is None:
             yield Result.of(numbered, opened, opened, [], facts)
             continue
-        if scan.is_clipped(photo, opened.pixels.shape):
+        if scan.is_clipped(photo, known.shape):
             yield note("photo {number} goes beyond the edge of the scan, so a part of it is missing", number=number)
         picture, turns = _cut_out(opened, photo, found, task, models)
         yield Result.of(numbered, opened, picture, [], facts | _place(photo, turns))

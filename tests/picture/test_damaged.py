@@ -6,6 +6,7 @@ import io
 import json
 import random
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -330,6 +331,19 @@ def test_a_damaged_photo_is_restored_on_request_and_again_the_same(portrait, tmp
     assert main(["again", "out/cut.png"]) == 0
     assert "the same to the last byte" in capsys.readouterr().out
     assert (tmp_path / "out/cut-again.png").read_bytes() == (tmp_path / "out/cut.png").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_rows_that_are_missing_are_not_measured(portrait, tmp_path, mode):
+    path = tmp_path / "cut.png"
+    path.write_bytes(cut(png(Image.fromarray(portrait).convert(mode))))
+    picture = Picture.open(path, damaged_file=True)
+    known = picture.without_missing_rows()
+    rows = len(known.pixels)
+    assert 0 < rows < len(picture.pixels) and not (picture.pixels[rows:] != picture.pixels[-1, -1]).any()
+    np.testing.assert_array_equal(known.pixels, picture.pixels[:rows])
+    whole = replace(picture, is_remains=False)
+    assert whole.without_missing_rows() is whole
 
 
 def test_a_scan_that_is_damaged_is_not_copied_as_the_photo_on_it(portrait, tmp_path, monkeypatch):

@@ -75,6 +75,19 @@ def test_the_command_writes_resumes_and_reproduces(folder, tmp_path, capsys):
     assert capsys.readouterr().out.count("the same to the last byte") == 4
 
 
+@pytest.mark.parametrize("name", ["three.png", "three.jpg"])
+def test_rows_that_are_missing_are_no_lid(engine, folder, tmp_path, name):
+    """Of the lower photo, the part that is left is cut out."""
+    with Image.open(folder / "three.png") as scan:
+        scan.save(tmp_path / name, quality=95)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) * 4 // 5])
+    results, notes = run(engine, tmp_path / name, damaged_file=True)
+    assert "3 photos were found" in notes
+    heights = [result.picture.pixels.shape[0] for result in results]
+    assert heights[:2] == pytest.approx([250, 200], abs=4) and 80 < heights[2] < 230
+
+
 def test_a_picture_that_fills_its_scan_is_copied_byte_for_byte(folder, tmp_path):
     assert main(["split", str(folder / "cat.jpg"), "-o", str(tmp_path)]) == 0
     assert (tmp_path / "cat-01.jpg").read_bytes() == (folder / "cat.jpg").read_bytes()
