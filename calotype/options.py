@@ -64,9 +64,14 @@ def about(spec: dataclasses.Field) -> OptionInfo:
     return spec.metadata["about"]
 
 
+def option_fields(cls: type) -> list[dataclasses.Field]:
+    """The fields of a task or of the settings that are options, in order of declaration."""
+    return [spec for spec in dataclasses.fields(cls) if "about" in spec.metadata]
+
+
 def visible(cls: type) -> list[dataclasses.Field]:
-    """The fields of a task or of the settings that interfaces show, in order of declaration."""
-    return [spec for spec in dataclasses.fields(cls) if "about" in spec.metadata and not about(spec).is_hidden]
+    """Those of them that interfaces show."""
+    return [spec for spec in option_fields(cls) if not about(spec).is_hidden]
 
 
 def title(spec: dataclasses.Field) -> str:

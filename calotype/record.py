@@ -15,7 +15,7 @@ import numpy as np
 from calotype import __version__
 from calotype.errors import CalotypeError, Wording
 from calotype.measures import Measure
-from calotype.options import about, title, title_of, visible
+from calotype.options import about, option_fields, title, title_of, visible
 from calotype.picture import Picture
 from calotype.settings import Settings
 from calotype.tasks import TASKS, kind_of, options_of
@@ -42,8 +42,16 @@ def fact_title(task: str, name: str) -> str:
     return title(specs[name]) if name in specs else TITLES.get(name, title_of(name))
 
 
+def has_fact(task: str, name: str, value: Any) -> bool:
+    """Whether a fact of a record tells anything: nothing empty does, nor the default of what interfaces do not show."""
+    hidden = {spec.name: spec.default for spec in option_fields(TASKS[task]) if about(spec).is_hidden}
+    return value not in ("", None) and (name not in hidden or value != hidden[name])
+
+
 def fact_text(value: Any, wording: Wording) -> str:
-    """Names with their figures as "texture 3.4", anything else as it is."""
+    """Names with their figures as "texture 3.4", yes or no, anything else as it is."""
+    if isinstance(value, bool):
+        return wording.translate("yes" if value else "no")
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{wording.translate(str(name))} {figure}" for name, figure in value.items())

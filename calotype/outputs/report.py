@@ -18,7 +18,7 @@ from calotype.outputs.compare import Window, fitted_to, shown, shown_pixels
 from calotype.outputs.numbered import draw_boxes
 from calotype.picture import Picture
 from calotype.picture.notes import as_message
-from calotype.record import REASONS, FaceRecord, Record, Result, fact_text, fact_title
+from calotype.record import REASONS, FaceRecord, Record, Result, fact_text, fact_title, has_fact
 from calotype.tasks.events import Failed
 
 LARGE, SMALL, FACE = 1400, 640, 256  # longer sides in the page: a picture, the overview of faces, a face
@@ -163,6 +163,7 @@ class Report:
         facts = [
             (self.wording.translate(fact_title(record.task, name)), fact_text(value, self.wording))
             for name, value in (record.options | record.computed).items()
+            if has_fact(record.task, name, value)
         ]
         task, source = (
             (self.wording.translate("task"), record.task),

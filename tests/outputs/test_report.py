@@ -22,6 +22,7 @@ from calotype.outputs.numbered import ACCENT
 from calotype.outputs.report import SMALL, Report
 from calotype.picture import Picture, save
 from calotype.record import FaceRecord, ModelRecord, Record, Result
+from calotype.tasks import Restore, options_of
 from calotype.tasks.events import Failed
 
 EVIL = "a\"><script>alert(1)</script><img src=x onerror=alert(2)>'&amp;\x1b[31m.jpg"
@@ -90,6 +91,16 @@ def test_measures_stand_with_their_figures_and_decisions(tmp_path):
     with Report(tmp_path / "b.html", Wording("zh")) as sheet:
         sheet.add(Path("photo.jpg"), Path("out.png"), chinese)
     assert "12.3" in (text := Reader((tmp_path / "b.html").read_text("utf-8")).text) and noise.decision not in text
+
+
+def test_options_that_nobody_sees_are_listed_only_where_they_were_set(tmp_path):
+    made = result()
+    made = replace(made, record=replace(made.record, options=options_of(Restore(source=Path("photo.jpg")))))
+    plain = written(tmp_path / "a.html", made).text
+    assert "Strip location" in plain and "Cover" not in plain and "Crop" not in plain and "False" not in plain
+    covering = replace(made.record, options=made.record.options | {"cover": "768x512", "crop": True})
+    page = written(tmp_path / "b.html", replace(made, record=covering)).text
+    assert "768x512" in page and "Crop" in page
 
 
 def test_faces_that_were_left_softer_are_told(tmp_path):
