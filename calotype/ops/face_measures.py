@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from calotype.ops.color import LUMA
-from calotype.ops.face_parts import OUTLINE, PARTS, Mesh, soft_mask
+from calotype.ops.face_parts import LOWER_LID, OUTLINE, PARTS, UPPER_LID, Mesh, soft_mask
 from calotype.ops.faces import template
 
 BROWS = ((46, 53, 52, 65, 55), (276, 283, 282, 295, 285))  # lower edge of each, the picture's left one first
@@ -30,7 +30,7 @@ def luma(crop: np.ndarray) -> np.ndarray:
 
 def eye_openness(mesh: Mesh) -> tuple[float, float]:
     """Height of each open eye over its width: about 0.33, under 0.15 where it is closed."""
-    heights = mesh.lids[:, 3:6].mean(1)[:, 1] - mesh.lids[:, 11:14].mean(1)[:, 1]
+    heights = mesh.lids[:, LOWER_LID].mean(1)[:, 1] - mesh.lids[:, UPPER_LID].mean(1)[:, 1]
     widths = np.linalg.norm(mesh.lids[:, 8] - mesh.lids[:, 0], axis=1)
     return tuple(float(v) for v in heights / np.maximum(1, widths))
 

@@ -12,6 +12,7 @@ import numpy as np
 MIN_CONFIDENCE = 0.5  # below this, the crop shows no face that the mesh fits
 CORNERS = ((33, 133), (263, 362))  # outer and inner corner of each eye; the picture's left eye first
 LID_POINTS = 16  # of an eye's contour: 9 of the lower lid from the outer corner to the inner one, 7 of the upper lid
+LOWER_LID, UPPER_LID = slice(3, 6), slice(11, 14)  # the middle of each, of these points
 OUTLINE = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),

@@ -35,7 +35,7 @@ from calotype.tasks.enhancing import TrainRestorer
 from calotype.training.data.dataset import check_memory
 from calotype.training.data.faces import Face, faces_in, loss_weight_map, mirrored, patch_corners, split, tensor_of
 from calotype.training.enhance.evaluate import evaluate
-from calotype.training.enhance.face_losses import DescriptorLoss, LandmarkLoss
+from calotype.training.enhance.face_losses import DescriptorLoss, EyeLoss, LandmarkLoss
 from calotype.training.enhance.gan_step import AdversarialTrainer, Batch, LossWeights
 from calotype.training.enhance.loop import about, train
 from calotype.training.enhance.run import EnhanceRun, Test, check_free
@@ -135,6 +135,9 @@ def _face_losses(task: TrainRestorer, models: Models) -> dict[str, tuple[float, 
     if task.landmark_weight:
         mesh = copy.deepcopy(models.face_mesh().mesh_network)
         losses["Landmarks/distance"] = (task.landmark_weight, LandmarkLoss(mesh))
+    if task.eye_weight:
+        eyes = EyeLoss(*map(copy.deepcopy, (models.face_mesh().mesh_network, models.face_mesh().iris_network)))
+        losses["Eyes/distance"] = (task.eye_weight, eyes)
     if task.descriptor_weight:
         descriptor = copy.deepcopy(models.face_identity().network)
         losses["Descriptors/distance"] = (task.descriptor_weight, DescriptorLoss(descriptor))

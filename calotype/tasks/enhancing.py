@@ -195,7 +195,7 @@ class TrainRestorer(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     """Train a face restoration network, or evaluate one."""
 
     TITLE = "Model, dataset and evaluation"
-    ADDED_LATER = ("landmark_weight", "descriptor_weight")  # states of earlier versions do not know them
+    ADDED_LATER = ("landmark_weight", "eye_weight", "descriptor_weight")  # states of earlier versions do not know them
 
     photos: Path = option(help="folder with sharp faces", is_path=True)
     model: str = option(
@@ -238,6 +238,9 @@ class TrainRestorer(EnhanceTrainingOptions, LossOptions, EnhanceOutput):
     )
     identity_weight: float = option(0.5, "weight of the identity loss (deep features)", min=0, max=1e4)
     landmark_weight: float = option(0.0, "weight of the landmark loss (points of the face mesh)", min=0, max=1e4)
+    eye_weight: float = option(
+        0.0, "weight of the eye loss (lids and irises, and how unequally both eyes are open)", min=0, max=1e4
+    )
     descriptor_weight: float = option(
         0.0, "weight of the identity loss of dlib's face descriptors (extra likeness)", min=0, max=1e4
     )

@@ -289,13 +289,14 @@ def test_what_would_go_unheard_is_refused(options, why):
     TrainRestorer(photos=Path("faces"), model="faces-v2", grow=True, codes=8, sharpen=0.5, perceptual="none")
 
 
-def test_a_landmark_loss_is_one_of_the_losses_where_it_has_a_weight(engine, faces, tmp_path):
-    """Faces of 64 pixels: the mesh sees them enlarged."""
+@pytest.mark.parametrize(("option", "name"), [("landmark_weight", "Landmarks"), ("eye_weight", "Eyes")])
+def test_a_loss_of_points_is_one_of_the_losses_where_it_has_a_weight(engine, faces, tmp_path, option, name):
+    """Faces of 64 pixels: the networks see them enlarged."""
     for weight in (0.0, 2.0):
         out = tmp_path / str(weight)
-        learn(engine, faces, out, landmark_weight=weight, l1_steps=2, gan_steps=0)
+        learn(engine, faces, out, l1_steps=2, gan_steps=0, **{option: weight})
         rows = [json.loads(line) for line in (out / "restorer.log.jsonl").read_text().splitlines()]
-        losses = [row["Landmarks/distance"] for row in rows if "Landmarks/distance" in row]
+        losses = [row[f"{name}/distance"] for row in rows if f"{name}/distance" in row]
         assert len(losses) == (2 if weight else 0) and all(0 < loss < weight for loss in losses)
 
 

@@ -25,8 +25,8 @@ KINDS = (".safetensors", ".pth")  # of files that a run may write
 UNHASHED = ("save_", "sample_", "validat", "log", "output_")  # prefixes of options that do not affect the result
 RATES = ("learning_rate", "discriminator_lr", "lr_scheduler")
 WEIGHTS = (
-    *("l1_weight", "perceptual_weight", "gan_weight", "identity_weight", "landmark_weight", "descriptor_weight"),
-    "parts_weight",
+    *("l1_weight", "perceptual_weight", "gan_weight", "identity_weight", "landmark_weight", "eye_weight"),
+    *("descriptor_weight", "parts_weight"),
 )
 LENGTHS = ("l1_steps", "gan_steps", "gan_warmup_steps", "minutes")
 IDLE = ("dry_run", "photos", "model", "vgg", "discriminator")  # the contents of these are hashed instead

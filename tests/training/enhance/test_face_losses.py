@@ -1,4 +1,4 @@
-"""The losses of faces move their points to where they belong, and their descriptors."""
+"""The losses of faces move their points to where they belong, their eyes and their descriptors."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,25 @@ from skimage.transform import resize
 
 from calotype.checkpoints.models import Models
 from calotype.models.face_identity import CHIP, SIDE, FaceDescriptor
+from calotype.ops.face_measures import eye_openness
 from calotype.ops.faces import align, similarity, template
 from calotype.settings import Settings
-from calotype.training.enhance.face_losses import DescriptorLoss, LandmarkLoss, descriptor_chips
+from calotype.training.enhance.face_losses import DescriptorLoss, EyeLoss, LandmarkLoss, _openness, descriptor_chips
 
 
 @pytest.fixture(scope="module")
-def loss():
-    return LandmarkLoss(Models(Settings.gather({"device": "cpu"}, environ={})).face_mesh().mesh_network)
+def mesh():
+    return Models(Settings.gather({"device": "cpu"}, environ={})).face_mesh()
+
+
+@pytest.fixture(scope="module")
+def loss(mesh):
+    return LandmarkLoss(mesh.mesh_network)
+
+
+@pytest.fixture(scope="module")
+def eyes(mesh):
+    return EyeLoss(mesh.mesh_network, mesh.iris_network)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +51,44 @@ def test_its_gradient_brings_a_face_nearer_and_trains_nothing_of_the_mesh(loss, 
     assert not any(parameter.requires_grad for parameter in loss.parameters())
     step = 0.02 * x.grad / x.grad.abs().max()
     assert loss((x - step).detach(), face) < before.detach()
+
+
+def narrowed(face, mesh, numbers):
+    """A face, (1, 3, H, W), with these eyes squeezed to two thirds of their height."""
+    pixels = face[0].permute(1, 2, 0).numpy().copy()
+    found = mesh.find(pixels)
+    for number in numbers:
+        (left, top), (right, bottom) = found.lids[number].min(0) - 4, found.lids[number].max(0) + 4
+        rows, columns = slice(int(top), int(bottom) + 1), slice(int(left), int(right) + 1)
+        eye = pixels[rows, columns]
+        height = 2 * len(eye) // 3
+        above = (len(eye) - height) // 2
+        small = resize(eye, (height, eye.shape[1]), anti_aliasing=True)
+        pixels[rows, columns] = np.pad(small, ((above, len(eye) - height - above), (0, 0), (0, 0)), "edge")
+    return torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())
+
+
+def test_eyes_are_as_open_for_the_loss_as_for_the_measure(eyes, mesh, face):
+    for numbers in ((), (0,), (1,), (0, 1)):
+        changed = narrowed(face, mesh, numbers)
+        measured = eye_openness(mesh.find(changed[0].permute(1, 2, 0).numpy()))
+        seen = _openness(eyes._eyes(changed, eyes._eye_grid(changed)))[0]
+        np.testing.assert_allclose(seen, measured, atol=0.04)
+
+
+def test_one_eye_that_is_narrower_counts_for_more_than_its_points(eyes, mesh, face):
+    assert eyes(face, face) == pytest.approx(0.01, abs=1e-4)  # the root of SMOOTH
+    one, other, both = (float(eyes(narrowed(face, mesh, numbers), face)) for numbers in ((0,), (1,), (0, 1)))
+    assert min(one, other) > both > 0.02
+
+
+def test_its_gradient_opens_an_eye(eyes, mesh, face):
+    x = narrowed(face, mesh, (0,)).requires_grad_()
+    before = eyes(x, face)
+    before.backward()
+    assert torch.isfinite(x.grad).all() and not any(parameter.requires_grad for parameter in eyes.parameters())
+    step = 0.02 * x.grad / x.grad.abs().max()
+    assert eyes((x - step).detach(), face) < before.detach()
 
 
 @pytest.fixture(scope="module")
