@@ -262,7 +262,7 @@ _ENTRIES = (
         "a compact face restorer of our own, 512 pixels, trained on synthetic faces",
         file="faces-v3/model.safetensors",
         size=13_619_784,
-        sha256="36bae8b4103136e4e23dd029eb25b010f094328781a89e95b2ad656593b3b2a3",
+        sha256="190d2cda753201bd4f6673deda1584ef34b3f07c3230732da81dcb9c099703dc",
     ),
     Entry(
         "faces-v2",

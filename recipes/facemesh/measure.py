@@ -3,7 +3,7 @@
     python recipes/facemesh/measure.py FACES [EVERY [FIRST_SEED]]
 
 Every EVERYth file is taken (14 unless given), brought to 512 pixels, degraded by GFPGAN's recipe with seeds from
-FIRST_SEED on (0 unless given) and restored by faces-v2. With `calotype[likeness]` installed, the likeness by the mesh
+FIRST_SEED on (0 unless given) and restored by faces-v3. With `calotype[likeness]` installed, the likeness by the mesh
 is compared with dlib's.
 """
 
@@ -44,7 +44,7 @@ class Sample:
 
 def main(folder: str, every: str = "14", first_seed: str = "0") -> None:
     engine = Engine(Settings.gather({"offline": True, "device": "cpu"}))
-    network, find = engine.models.faces("faces-v2"), engine.models.face_mesh().find
+    network, find = engine.models.faces("faces-v3"), engine.models.face_mesh().find
     files = sorted(path for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))[:: int(every)]
     samples = [sample(path, seed, network, find) for seed, path in enumerate(files, int(first_seed))]
     print(f"{len(samples)} faces")
