@@ -43,8 +43,12 @@ def fact_title(task: str, name: str) -> str:
 
 
 def has_fact(task: str, name: str, value: Any) -> bool:
-    """Whether a fact of a record tells anything: nothing empty does, nor the default of what interfaces do not show."""
-    hidden = {spec.name: spec.default for spec in option_fields(TASKS[task]) if about(spec).is_hidden}
+    """Whether a fact of a record tells anything: no empty text does, nor the default of what interfaces do not show."""
+    hidden = (
+        {spec.name: spec.default for spec in option_fields(TASKS[task]) if about(spec).is_hidden}
+        if task in TASKS
+        else {}
+    )
     return value not in ("", None) and (name not in hidden or value != hidden[name])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from calotype.api.page_wording import PAGE
 from calotype.api.views import ErrorView, JobView, LearningView, NoteView, ResultView, SampleView
-from calotype.api.wording import WORDING
+from calotype.api.wording import WORDING, ResponseWording
 from calotype.errors import CalotypeError, Wording
 from calotype.jobs.jobs import Job
 from calotype.jobs.store import JobStore
@@ -42,7 +42,9 @@ def job_view(job: Job) -> JobView:
         progress=job.progress and event_data(job.progress),
         preview=f"/jobs/{job.id}/preview" if job.preview else None,
         results=results,
-        error=error_view(job.error, PAGE if is_training(job.kind) else WORDING) if job.error else None,
+        error=error_view(job.error, PAGE if is_training(job.kind) else ResponseWording(job.kind))
+        if job.error
+        else None,
     )
 
 

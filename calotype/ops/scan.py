@@ -98,6 +98,11 @@ class Scan:
     def is_blank(self) -> bool:
         return bool(self.lid) and not self.photos
 
+    def moved(self, right: int, down: int) -> "Scan":
+        """The same photos on a scan that begins so many pixels farther left and up."""
+        photos = (replace(photo, center=(photo.center[0] + right, photo.center[1] + down)) for photo in self.photos)
+        return replace(self, photos=tuple(photos))
+
 
 @dataclass(frozen=True)
 class Border:

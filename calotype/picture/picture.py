@@ -85,15 +85,26 @@ class Picture:
         pixels = with_visible_colours(self.pixels, self.alpha)
         return self if pixels is self.pixels else self.then(pixels, self.alpha)
 
+    def known_part(self) -> tuple[slice, slice]:
+        """The rows and columns that are left of a damaged file: without those of one colour along the side at which
+        most are, where the rest is missing. All of them of any other file.
+        """
+        height, width = self.pixels.shape[:2]
+        plain = [_plain_lines(np.rot90(self.pixels, turns)) for turns in range(4)] if self.is_remains else [0]
+        side, count = int(np.argmax(plain)), max(plain)  # top, right, bottom, left
+        if count in (0, height if side % 2 == 0 else width):
+            return slice(0, height), slice(0, width)
+        return (
+            slice(count if side == 0 else 0, height - count if side == 2 else height),
+            slice(count if side == 3 else 0, width - count if side == 1 else width),
+        )
+
     def without_missing_rows(self) -> "Picture":
-        """What is left of a damaged file, without the last rows if all of them have one colour: they are missing."""
-        if not self.is_remains:
+        """Its known part."""
+        rows, columns = part = self.known_part()
+        if (rows.stop - rows.start, columns.stop - columns.start) == self.pixels.shape[:2]:
             return self
-        is_plain = (self.pixels == self.pixels[-1, 0]).all((1, 2))
-        rows = len(is_plain) - int(np.argmin(is_plain[::-1])) if not is_plain.all() else 0
-        if rows in (0, len(is_plain)):
-            return self
-        return self.then(self.pixels[:rows], None if self.alpha is None else self.alpha[:rows])
+        return self.then(self.pixels[part], None if self.alpha is None else self.alpha[part])
 
     def in_srgb(self) -> "Picture":
         """Converted to sRGB through its profile, with 8 bits; itself where it has none."""
@@ -150,6 +161,12 @@ class Picture:
         picture = _with_metadata(cls(decoded.colour, decoded.alpha, format=format, sha256=sha256), image_file, decoded)
         _try_profile(picture.metadata.icc, picture.pixels.shape[2])
         return picture
+
+
+def _plain_lines(pixels: np.ndarray) -> int:
+    """How many of the first rows have the colour of the first pixel throughout."""
+    is_plain = (pixels == pixels[0, 0]).all((1, 2))
+    return len(is_plain) if is_plain.all() else int(np.argmin(is_plain))
 
 
 def _whole_or_remains(read: Callable[[bool], _Read], damaged_file: bool | None) -> _Read:

@@ -29,8 +29,10 @@ def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:
     """
     opened = Picture.open(task.source, models.settings.max_pixels, task.page, task.damaged_file)
     yield Progress(0, 1, "photos")
-    known = opened.without_missing_rows().on_white().pixels
-    found = scan.find_photos(known)
+    rows, columns = opened.known_part()
+    found = scan.find_photos(opened.on_white().pixels[rows, columns])
+    clipped = [scan.is_clipped(photo, (rows.stop - rows.start, columns.stop - columns.start)) for photo in found.photos]
+    found = found.moved(columns.start, rows.start)
     if found.is_blank:
         raise PictureError(
             "there is no photo on {source}, only the lid of the scanner; scan it again, or leave it out",
@@ -56,7 +58,7 @@ def split(task: Split, models: Models) -> Iterator[Progress | Note | Result]:
         if photo is None:
             yield Result.of(numbered, opened, opened, [], facts)
             continue
-        if scan.is_clipped(photo, known.shape):
+        if clipped[number - 1]:
             yield note("photo {number} goes beyond the edge of the scan, so a part of it is missing", number=number)
         picture, turns = _cut_out(opened, photo, found, task, models)
         yield Result.of(numbered, opened, picture, [], facts | _place(photo, turns))

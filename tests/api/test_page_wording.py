@@ -4,7 +4,7 @@ import pytest
 
 from calotype.api import wording
 from calotype.api.page_wording import PAGE, TEMPLATES
-from calotype.errors import Message, PictureError, named, plural
+from calotype.errors import CalotypeError, Message, PictureError, named, plural
 from tests.api.conftest import submit
 from tests.catalog import texts
 
@@ -68,3 +68,20 @@ def test_a_refused_order_names_options_as_the_request_wants_them(client):
     order = {"kind": "imagine", "task": {"prompt": "a fox", "steps": 0}}
     answers = [client.post("/jobs", json=order, headers={"Calotype-Options": wanted}) for wanted in ("", "titles")]
     assert [answer.json()["detail"].split(" takes")[0] for answer in answers] == ["steps", "“Steps”"]
+
+
+def test_titles_are_those_of_the_tasks_own_form(client, store, language):
+    order = {"kind": "imagine", "task": {"strength": 5}}
+    answer = client.post("/jobs", json=order, headers={"Calotype-Options": "titles imagine"}).json()
+    assert answer["detail"].startswith("“Denoising strength” takes values") and answer["option"] == "strength"
+    wording.prefer("en", "titles restore")
+    assert wording.WORDING.option("strength") == "“Strength”"
+    job = submit(client)
+    store.fail(store.claim("worker"), CalotypeError("give another {option:strength}"), 1.0)
+    error = client.get(f"/jobs/{job}", headers={"Calotype-Options": "titles restore"}).json()["error"]
+    assert error["detail"] == "give another “Denoising strength”"  # it is a job that imagines
+
+
+def test_openai_s_clients_read_names_whatever_they_prefer(language):
+    wording.prefer("zh", "titles")
+    assert wording.OPENAI.option("steps") == "steps"

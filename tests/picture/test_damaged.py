@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from calotype.cli import main
 from calotype.errors import CalotypeError, PictureError, Wording
@@ -333,17 +333,39 @@ def test_a_damaged_photo_is_restored_on_request_and_again_the_same(portrait, tmp
     assert (tmp_path / "out/cut-again.png").read_bytes() == (tmp_path / "out/cut.png").read_bytes()
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-def test_rows_that_are_missing_are_not_measured(portrait, tmp_path, mode):
-    path = tmp_path / "cut.png"
-    path.write_bytes(cut(png(Image.fromarray(portrait).convert(mode))))
+@pytest.mark.parametrize("orientation, side", [(1, "bottom"), (3, "top"), (6, "left"), (8, "right")])
+@pytest.mark.parametrize(
+    "kind, mode", [("PNG", "RGB"), ("PNG", "L"), ("PNG", "RGBA"), ("PNG", "I;16"), ("JPEG", "RGB")]
+)
+def test_rows_that_are_missing_are_not_measured(portrait, tmp_path, kind, mode, orientation, side):
+    image = Image.fromarray(portrait.astype(np.uint16)[..., 0] * 257) if mode == "I;16" else Image.fromarray(portrait)
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    (image if mode == "I;16" else image.convert(mode)).save(file, kind, exif=exif)
+    path = tmp_path / f"cut.{kind.lower()}"
+    path.write_bytes(cut(file.getvalue()))
     picture = Picture.open(path, damaged_file=True)
+    rows, columns = picture.known_part()
+    height, width = picture.pixels.shape[:2]
+    cuts = {"top": rows.start, "bottom": height - rows.stop, "left": columns.start, "right": width - columns.stop}
+    length = height if side in ("top", "bottom") else width
+    assert 0.1 * length < cuts.pop(side) < 0.6 * length and not any(cuts.values())
     known = picture.without_missing_rows()
-    rows = len(known.pixels)
-    assert 0 < rows < len(picture.pixels) and not (picture.pixels[rows:] != picture.pixels[-1, -1]).any()
-    np.testing.assert_array_equal(known.pixels, picture.pixels[:rows])
+    np.testing.assert_array_equal(known.pixels, picture.pixels[rows, columns])
+    assert (known.pixels != known.pixels[0, 0]).any((1, 2)).mean() > 0.9
     whole = replace(picture, is_remains=False)
     assert whole.without_missing_rows() is whole
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xc4", b"\xff\xda"])
+def test_bytes_in_the_header_of_a_jpeg_that_are_skipped_are_no_damage(portrait, tmp_path, marker):
+    data = jpeg(portrait[::4, ::4])
+    at = data.index(marker)
+    (tmp_path / "a.jpg").write_bytes(data[:at] + bytes(range(1, 21)) + data[at:])
+    (tmp_path / "b.jpg").write_bytes(data)
+    stray, whole = (Picture.open(tmp_path / name) for name in ("a.jpg", "b.jpg"))
+    np.testing.assert_array_equal(stray.pixels, whole.pixels)
+    assert not stray.notes
 
 
 def test_a_scan_that_is_damaged_is_not_copied_as_the_photo_on_it(portrait, tmp_path, monkeypatch):

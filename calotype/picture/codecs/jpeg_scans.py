@@ -93,7 +93,10 @@ def has_damage(data: bytes, frame: Frame) -> bool:
     count, marker = int(found[1]), int(found[2], 16)
     if count < _PADDING or (marker in _RESTARTS and not _has_restarts(data, _segments(data))):
         return False
-    end = list(_scans(data))[-1].end
+    scans = list(_scans(data))
+    if not scans:  # the surplus stands in the header, where it is skipped
+        return False
+    end = scans[-1].end
     return marker != 0xD9 or len(set(data[end - count : end])) > 1  # else what some cameras fill a file with
 
 

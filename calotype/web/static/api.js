@@ -37,12 +37,12 @@ export const gone = () => new Fault(0, _("the service does not answer; this goes
 /** Whether an answer may have been lost on the way, also behind a proxy. */
 export const isLost = (fault) => fault instanceof Fault && [0, 502, 503, 504].includes(fault.status);
 
-/** What a request says of the words of its answer: the page's language, and options by their titles. */
-export const words = () => ({ "Accept-Language": document.documentElement.lang, "Calotype-Options": "titles" });
+/** What a request says of the words of its answer: the page's language, and options by their titles in the task's form. */
+export const words = (kind = "") => ({ "Accept-Language": document.documentElement.lang, "Calotype-Options": `titles ${kind}`.trim() });
 
 /** Sends a request; the JSON of the answer. Throws Fault. */
 export async function call(method, path, body = undefined, { headers = {}, ...options } = {}) {
-  const all = { ...words(), ...headers };
+  const all = { ...words(body?.kind), ...headers };
   if (body !== undefined) all["Content-Type"] = "application/json";
   const answer = await ask(path, { method, headers: all, body: body && JSON.stringify(body), ...options });
   if (!answer.ok) throw await faultOf(answer);

@@ -1,6 +1,6 @@
 // Files to the service: each is sent once, by the hash of its content. ZIP archives are opened in the browser.
 
-import { ask, Fault, gone, untilAnswered } from "./api.js";
+import { ask, Fault, gone, untilAnswered, words } from "./api.js";
 import { _ } from "./texts.js";
 import { filesOfZip, isZip } from "./zip.js";
 
@@ -44,6 +44,7 @@ function send(file, onProgress) {
     const request = new XMLHttpRequest();
     request.open("POST", "/uploads");
     request.responseType = "json";
+    for (const [name, value] of Object.entries(words())) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", (event) => onProgress?.(event.loaded / event.total));
     request.addEventListener("load", () => {
       if (request.status === 201) resolve(request.response.id);
