@@ -19,8 +19,8 @@ _form: ContextVar[str | None] = ContextVar("form", default=None)  # likewise: th
 def prefer(accept_language: str, options: str) -> None:
     """Sets language and words of the answer to this request, by its headers."""
     _language.set(language_accepted(accept_language))
-    wanted, _, kind = options.strip().partition(" ")
-    _form.set(kind if wanted == "titles" else None)
+    style, _, kind = options.strip().partition(" ")
+    _form.set(kind if style == "titles" else None)
 
 
 class FormWording(Wording):
