@@ -20,7 +20,7 @@ def prefer(accept_language: str, options: str) -> None:
     """Sets language and words of the answer to this request, by its headers."""
     _language.set(language_accepted(accept_language))
     style, _, kind = options.strip().partition(" ")
-    _form.set(kind if style == "titles" else None)
+    _form.set((kind if kind in TASKS else "") if style == "titles" else None)
 
 
 class FormWording(Wording):
@@ -62,11 +62,8 @@ class ResponseWording(Wording):
         return super().option(name) if form is None else FormWording(self.language, self.kind or form).option(name)
 
 
-class OpenAIResponseWording(ResponseWording, OpenAIWording):
+class OpenAIResponseWording(OpenAIWording, ResponseWording):
     """With OpenAI's names of options, whatever the request prefers: clients read them."""
-
-    def option(self, name: str) -> str:
-        return OpenAIWording.option(self, name)
 
 
 WORDING = ResponseWording()

@@ -82,6 +82,17 @@ def test_titles_are_those_of_the_tasks_own_form(client, store, language):
     assert error["detail"] == "give another “Denoising strength”"  # it is a job that imagines
 
 
+def test_headers_of_no_task_leave_nothing_behind(language):
+    """A client may send any number of them."""
+    wording.prefer("en", "titles")
+    wording.WORDING.option("steps")
+    known = wording._titles.cache_info().currsize
+    for n in range(50):
+        wording.prefer("en", f"titles nothing-{n}")
+        assert wording.WORDING.option("steps") == "“Steps”"
+    assert wording._titles.cache_info().currsize == known
+
+
 def test_openai_s_clients_read_names_whatever_they_prefer(language):
     wording.prefer("zh", "titles")
     assert wording.OPENAI.option("steps") == "steps"
