@@ -64,8 +64,8 @@ def about(spec: dataclasses.Field) -> OptionInfo:
     return spec.metadata["about"]
 
 
-def option_fields(cls: type) -> list[dataclasses.Field]:
-    """The fields of a task or of the settings that are options, in order of declaration."""
+def option_fields(cls: Any) -> list[dataclasses.Field]:
+    """The fields of a task or of the settings, or of their class, that are options, in order of declaration."""
     return [spec for spec in dataclasses.fields(cls) if "about" in spec.metadata]
 
 

@@ -6,7 +6,7 @@ machine), so that the same task gives the same bytes.
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,9 @@ def fact_title(task: str, name: str) -> str:
 
 def has_fact(task: str, name: str, value: Any) -> bool:
     """Whether a fact of a record tells anything: no empty text does, nor the default of what interfaces do not show."""
-    hidden = (
-        {spec.name: spec.default for spec in option_fields(TASKS[task]) if about(spec).is_hidden}
-        if task in TASKS
-        else {}
-    )
-    return value not in ("", None) and (name not in hidden or value != hidden[name])
+    specs = option_fields(TASKS[task]) if task in TASKS else ()
+    hidden = {spec.name: spec.default for spec in specs if about(spec).is_hidden}
+    return value not in ("", None) and (name, value) not in hidden.items()
 
 
 def fact_text(value: Any, wording: Wording) -> str:
@@ -213,7 +210,7 @@ class Result:
 
 def _options(task: Any) -> dict[str, Any]:
     """The options of a task, with the names alone of files that are given by their place on this computer."""
-    paths = {spec.name for spec in fields(task) if "about" in spec.metadata and about(spec).is_path}
+    paths = {spec.name for spec in option_fields(task) if about(spec).is_path}
     options = options_of(task)
     named = {n: Path(options[n]).name for n in paths & options.keys() if options[n] and Path(options[n]).is_absolute()}
     return options | named

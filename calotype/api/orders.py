@@ -11,7 +11,7 @@ from calotype.api.schemas import FILE_REF, JOB_ID, NOT_UPLOADED
 from calotype.errors import CalotypeError
 from calotype.files import RESERVED_NAME
 from calotype.jobs.jobs import FileRefs, upload_ids
-from calotype.options import about, as_name, nearest, read, shown
+from calotype.options import about, as_name, nearest, option_fields, read, shown
 from calotype.tasks import TASKS, Imagine, read_task
 from calotype.tasks.captions import INSTALLED, Caption
 from calotype.tasks.guard import STORED, Names
@@ -79,8 +79,8 @@ def models_of(task: Any) -> frozenset[str]:
     """Names of the models that a task loads: a worker that has them may run it first."""
     return frozenset(
         getattr(task, spec.name)
-        for spec in fields(task)
-        if "about" in spec.metadata and about(spec).names in STORED and not about(spec).parsed
+        for spec in option_fields(task)
+        if about(spec).names in STORED and not about(spec).parsed
     ) - {"", "none", "auto"}
 
 

@@ -33,6 +33,7 @@ def job_view(job: Job) -> JobView:
         )
         for result in job.results
     ]
+    wording = PAGE if is_training(job.kind) else ResponseWording(job.kind)
     return JobView(
         **{name: getattr(job, name) for name in ("id", "kind", "state", "priority", "created", "started", "finished")},
         **{name: getattr(job, name) for name in ("cost", "parent", "attempts", "is_favourite")},
@@ -42,9 +43,7 @@ def job_view(job: Job) -> JobView:
         progress=job.progress and event_data(job.progress),
         preview=f"/jobs/{job.id}/preview" if job.preview else None,
         results=results,
-        error=error_view(job.error, PAGE if is_training(job.kind) else ResponseWording(job.kind))
-        if job.error
-        else None,
+        error=error_view(job.error, wording) if job.error else None,
     )
 
 

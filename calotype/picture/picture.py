@@ -101,9 +101,9 @@ class Picture:
 
     def without_missing_rows(self) -> "Picture":
         """Its known part."""
-        rows, columns = part = self.known_part()
-        if (rows.stop - rows.start, columns.stop - columns.start) == self.pixels.shape[:2]:
+        if not self.is_remains:
             return self
+        part = self.known_part()
         return self.then(self.pixels[part], None if self.alpha is None else self.alpha[part])
 
     def in_srgb(self) -> "Picture":

@@ -1,6 +1,7 @@
 """Losses of faces: how far the points of mesh and eyes lie from the true ones, and how far their descriptor does."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,10 +33,7 @@ class LandmarkLoss(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """(N, 3, H, W) each, in [0, 1], of any square size; a fraction of their side."""
-        return _mean_distance(self._points, output, target) / self.mesh.side
-
-    def _points(self, x: Tensor) -> Tensor:
-        return _mesh_points(self.mesh, x.float().clamp(0, 1))
+        return _mean_distance(partial(_mesh_points, self.mesh), output, target) / self.mesh.side
 
 
 class EyeLoss(nn.Module):
@@ -55,7 +53,7 @@ class EyeLoss(nn.Module):
         """(N, 3, H, W) each, in [0, 1], of any square size; a fraction of the eyes' width."""
         with torch.autocast(output.device.type, enabled=False):
             with torch.no_grad():
-                grid = self._eye_grid(target.float().clamp(0, 1))
+                grid = self._eye_grid(target)
                 true = self._eyes(target, grid)
             drawn = self._eyes(output, grid)
         distance = ((drawn - true).square().sum(-1) + SMOOTH).sqrt().mean()
@@ -70,7 +68,7 @@ class EyeLoss(nn.Module):
         points = _mesh_points(self.mesh, faces) * (2 / self.mesh.side) - 1 + 1 / self.mesh.side  # -1 to 1
         corners = points[:, torch.tensor(CORNERS, device=points.device)]  # (N, 2, 2, 2): eye, corner, (x, y)
         half = EYE_CROP / 2 * (corners[:, :, 0] - corners[:, :, 1]).norm(dim=-1)
-        theta = faces.new_zeros(*half.shape, 2, 3)
+        theta = points.new_zeros(*half.shape, 2, 3)
         theta[..., 0, 0], theta[..., 1, 1] = half * half.new_tensor([1, -1]), half
         theta[..., 2] = corners.mean(2)
         finer = 2 * self.iris.side
@@ -115,7 +113,7 @@ class DescriptorLoss(nn.Module):
 
 def _mesh_points(mesh: nn.Module, faces: Tensor) -> Tensor:
     """(N, 3, H, W) -> (N, 468, 2), in pixels of the mesh's own size."""
-    small = F.interpolate(faces, size=(mesh.side,) * 2, mode="bilinear", antialias=True)
+    small = F.interpolate(faces.float().clamp(0, 1), size=(mesh.side,) * 2, mode="bilinear", antialias=True)
     return mesh(small)["mesh"].unflatten(1, (-1, 3))[..., :2]
 
 
